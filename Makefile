@@ -1,0 +1,80 @@
+# The targets of meshaccel. `./run TARGET` first installs what they need; `make TARGET` expects it there.
+
+PYTHON := .venv/bin/python
+# Words after the target: ./run test-unit -k planner, ./run bench sockops-pingpong --pairs 3.
+ARGS ?=
+
+# Named, because Ansible ignores the ansible.cfg of a world-writable folder.
+export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+
+WITH_PACKAGE := PYTHONPATH=$(CURDIR)/module_utils
+PYTEST := $(PYTHON) -m pytest
+NODE_RELEASE := build/node_release.json
+
+.PHONY: help demo test test-unit test-kernel test-peers bench root bpf node-release clean lock
+.PHONY: lint lint-ansible lint-yaml lint-python lint-types lint-shell lint-c
+
+help: ## list the targets
+	@./run help
+
+demo: root bpf node-release ## measure a real mesh on this machine, accelerate it, measure again, take it all back
+	$(WITH_PACKAGE) $(PYTHON) -m tests.demo $(ARGS)
+
+test: ## every check and test there is on this machine
+	@.ci/timed lint test-unit test-kernel test-peers
+
+test-unit: bpf ## the tests that need no root
+	$(PYTEST) tests/unit $(ARGS)
+
+test-kernel: root bpf node-release ## the accelerators on the running kernel, in network namespaces
+	$(PYTEST) tests/kernel $(ARGS)
+
+test-peers: root bpf node-release ## the accelerators under real programs: Envoy, nginx, Redis
+	$(PYTEST) tests/peers $(ARGS)
+
+bench: root bpf node-release ## the benchmarks named in ARGS, or all; results in build/bench/
+	$(WITH_PACKAGE) tests/bench/run $(ARGS)
+
+root:
+	@[ "$$(id -u)" = 0 ] || { echo 'root is needed: network namespaces, cgroups and BPF programs are made' >&2; exit 1; }
+
+bpf: ## compile the BPF programs to build/bpf/
+	@$(MAKE) --no-print-directory -C bpf
+
+node-release: bpf ## pack what a node gets into build/node_release.json
+	$(WITH_PACKAGE) $(PYTHON) -m meshaccel.release build --bpf-directory build/bpf --output $(NODE_RELEASE)
+
+lint: lint-ansible lint-yaml lint-python lint-types lint-shell lint-c ## every static check
+
+lint-ansible:
+	ansible-lint -q
+
+lint-yaml:
+	yamllint --strict .
+
+lint-python:
+	ruff check .
+	ruff format --check .
+
+# The node's code against Python 3.9, the controller's against the oldest Python the lock is for.
+lint-types:
+	mypy $(wildcard module_utils library)
+	mypy --python-version 3.11 tests
+
+lint-shell:
+	shellcheck $(shell grep -rIlE '^\#!.*\<(ba)?sh$$' --exclude-dir=.git --exclude-dir=.venv --exclude-dir=build .)
+
+lint-c:
+	clang-format --dry-run -Werror $(shell find bpf tests -name '*.[ch]')
+
+clean: ## remove everything that was built, the virtual environment too
+	rm -rf build .venv
+
+# uv, because its lock holds for every Python version at once.
+lock: ## write requirements.lock anew from the pins in pyproject.toml
+	python3 -m venv build/lock
+	build/lock/bin/pip install --quiet uv==0.13.8
+	build/lock/bin/uv pip compile --system-certs --universal --python-version 3.11 --generate-hashes \
+		--group test --group lint --custom-compile-command 'make lock' --quiet \
+		--output-file requirements.lock pyproject.toml

@@ -1,0 +1,372 @@
+# Copyright (c) meshaccel contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Carries out the actions of sockops on the kernel.
+
+Every handler accepts that its work is already done or half done: an undo may
+follow an action that failed in the middle.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import os
+import struct
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from ... import holds
+from ...bpf import attach, layouts, libbpf, maps
+from ...bpf.objects import BpfObject
+from ...engine import Handler
+from ...errors import Unsupported
+from ...model import Json, Mode
+from ...paths import NodePaths
+from ...system import cgroups, files, mounts
+from . import NAME, layout
+from .observe import Places, list_directory, read_control
+
+RELEASE_DONE = 1
+RELEASE_QUEUE_NOT_EMPTY = 2
+RELEASE_PAUSE_SECONDS = 0.2
+EINVAL_OF_OLD_KERNELS = (errno.EINVAL, errno.EOPNOTSUPP)
+ZERO = 0
+
+
+class Handlers:
+    """The handlers of one run. ``notes`` collects what the operator should know."""
+
+    def __init__(self, paths: NodePaths, hierarchy: cgroups.Hierarchy, *, cgroup_links: bool = True) -> None:
+        """Binds the handlers to an installation.
+
+        cgroup_links False forces the attach call of kernels without links.
+        """
+        self.notes: list[str] = []
+        self._paths = paths
+        self._places = Places.of(paths)
+        self._hierarchy = hierarchy
+        self._cgroup_links = cgroup_links
+
+    def table(self) -> Mapping[str, Handler]:
+        """Returns the handlers by kind of action."""
+        return {
+            "bpffs.mount": self.mount,
+            "bpffs.unmount": self.unmount,
+            "file.write": self.write_file,
+            "file.remove": self.remove_file,
+            "sockops.load": self.load,
+            "sockops.unload": self.unload,
+            "sockops.load_programs": self.load_programs,
+            "sockops.switch_programs": self.switch_programs,
+            "sockops.discard_programs": self.discard_programs,
+            "sockops.set_mode": self.set_mode,
+            "sockops.write_policy": self.write_policy,
+            "sockops.clear_policy": self.clear_policy,
+            "sockops.attach": self.attach,
+            "sockops.detach": self.detach,
+            "sockops.release": self.release,
+            "sockops.lift_hold": self.lift_hold,
+        }
+
+    # ---- files and mounts ----
+
+    def mount(self, arguments: Mapping[str, Json]) -> None:
+        """Mounts bpffs with our mark."""
+        mounts.mount_bpffs(str(arguments["point"]))
+
+    def unmount(self, arguments: Mapping[str, Json]) -> None:
+        """Unmounts our bpffs, once our own empty directories are out of it."""
+        mount = mounts.at(str(arguments["point"]), mounts.current())
+        if mount is not None and mount.source == mounts.MARK:
+            files.remove_empty_directory(self._paths.pins)
+            mounts.unmount(mount.point)
+
+    def write_file(self, arguments: Mapping[str, Json]) -> None:
+        """Writes a file of ours."""
+        files.write(str(arguments["path"]), str(arguments["text"]).encode(errors="surrogateescape"))
+
+    def remove_file(self, arguments: Mapping[str, Json]) -> None:
+        """Removes a file of ours."""
+        files.remove(str(arguments["path"]))
+
+    def lift_hold(self, _: Mapping[str, Json]) -> None:
+        """Forgets what an operator held of sockops."""
+        holds.write(self._paths, NAME, holds.Hold())
+
+    # ---- loading ----
+
+    def load(self, arguments: Mapping[str, Json]) -> None:
+        """Loads the object, switched off, and pins all of it."""
+        path, digest = str(arguments["object"]), str(arguments["digest"])
+        layouts.check(path, layout.STRUCTURES)
+        self._make_directories()
+        sockets = int(arguments["maximum_connections"]) * layout.SOCKETS_PER_CONNECTION
+        with loaded_object(path, {"sockets": sockets, "ends": sockets}) as loaded:
+            for name in layout.MAP_SIZES:
+                maps.pin(loaded.map_descriptor(name), self._places.map(name))
+            self._pin_programs(loaded, digest)
+        self._install_message_programs(digest)
+        self._write_control(Mode.OFF, digest)
+
+    def load_programs(self, arguments: Mapping[str, Json]) -> None:
+        """Loads another version's programs on the maps there are."""
+        path, digest = str(arguments["object"]), str(arguments["digest"])
+        layouts.check(path, layout.STRUCTURES)
+        self.discard_programs({"digest": digest})
+        with contextlib.ExitStack() as stack:
+            reused: dict[str, int] = {}
+            for name in layout.MAP_SIZES:
+                reused[name] = maps.open_pin(self._places.map(name))
+                stack.callback(os.close, reused[name])
+            with loaded_object(path, {}, reused) as loaded:
+                self._pin_programs(loaded, digest)
+
+    def switch_programs(self, arguments: Mapping[str, Json]) -> None:
+        """Puts a loaded version in the place of the running one.
+
+        The tail-call table reaches live sockets; new ones get the new entry
+        program; a link is swapped without a moment unattached.
+        """
+        digest = str(arguments["digest"])
+        previous = self._digest()
+        self._install_message_programs(digest)
+        with self._program(digest, "meshaccel_connection") as program:
+            for index in list_directory(self._places.links):
+                with opened(self._places.link(int(index))) as link:
+                    attach.update_link(link, program)
+            self._switch_unlinked(previous, program)
+        self._write_control(self._mode(), digest)
+
+    def discard_programs(self, arguments: Mapping[str, Json]) -> None:
+        """Unpins a version's programs."""
+        remove_tree(self._places.programs(str(arguments["digest"])))
+
+    def unload(self, _: Mapping[str, Json]) -> None:
+        """Detaches from every cgroup and removes every pin.
+
+        Sockets that still hold redirected bytes keep their place in the maps,
+        and so the maps, until they close; the kernel then frees both.
+        """
+        for index, path in self._unlinked_cgroups():
+            self.detach({"policy": index, "path": path})
+        remove_tree(self._places.root)
+        files.remove_empty_directory(self._paths.pins)
+
+    # ---- modes and policies ----
+
+    def set_mode(self, arguments: Mapping[str, Json]) -> None:
+        """Writes the node's switch."""
+        self._write_control(Mode(arguments["mode"]), self._digest())
+
+    def write_policy(self, arguments: Mapping[str, Json]) -> None:
+        """Writes one cgroup's policy."""
+        policy = layout.Policy(
+            cgroup_id=int(arguments["cgroup_id"]),
+            mode=layout.MODE_NUMBERS[Mode(arguments["mode"])],
+            receive_memory_limit=int(arguments["receive_memory_limit"]),
+            port_range_count=len(arguments["ports"]),
+        )
+        for index, (first, last) in enumerate(arguments["ports"]):
+            policy.port_ranges[index] = layout.PortRange(first, last)
+        with self._policies() as policies:
+            policies.write(ctypes.c_uint32(int(arguments["policy"])), policy)
+
+    def clear_policy(self, arguments: Mapping[str, Json]) -> None:
+        """Frees one cgroup's policy; mode off, no cgroup."""
+        with self._policies() as policies:
+            policies.write(ctypes.c_uint32(int(arguments["policy"])), layout.Policy())
+
+    # ---- cgroups ----
+
+    def attach(self, arguments: Mapping[str, Json]) -> None:
+        """Attaches to a cgroup, then tells the program there which policy is its own.
+
+        Until that second step the program finds policy 0, which is never on.
+        """
+        index, path = int(arguments["policy"]), self._hierarchy.absolute(str(arguments["path"]))
+        with self._program(self._digest(), "meshaccel_connection") as program:
+            self._attach_program(program, path, self._places.link(index))
+        with maps.Map.pinned(
+            self._places.map("cgroup_policies"), ctypes.c_uint64, ctypes.c_uint32
+        ) as assignments:
+            assignments.write(ctypes.c_uint64(int(arguments["cgroup_id"])), ctypes.c_uint32(index))
+
+    def detach(self, arguments: Mapping[str, Json]) -> None:
+        """Detaches from a cgroup and frees its policy."""
+        index = int(arguments["policy"])
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._places.link(index))
+        if arguments["path"] is not None:
+            with self._program(self._digest(), "meshaccel_connection") as program:
+                attach.detach_cgroup(program, self._hierarchy.absolute(str(arguments["path"])))
+        self.clear_policy({"policy": index})
+
+    def release(self, arguments: Mapping[str, Json]) -> None:
+        """Gives switched-off sockets back to TCP, waiting for readers.
+
+        What is not read by the deadline stays readable: such a socket goes on by
+        TCP and keeps its queue; a note says how many there are.
+        """
+        time.sleep(float(arguments["settle_seconds"]))
+        deadline = time.monotonic() + float(arguments["deadline_seconds"])
+        while True:
+            waiting = self._release_pass().count(RELEASE_QUEUE_NOT_EMPTY)
+            if not waiting:
+                return
+            if time.monotonic() >= deadline:
+                break
+            time.sleep(RELEASE_PAUSE_SECONDS)
+        self.notes.append(
+            f"{waiting} sockets hold redirected bytes that their program has not read; "
+            "they stay readable, and the kernel frees what is left when they close"
+        )
+
+    # ---- inside ----
+
+    def _release_pass(self) -> list[int]:
+        release = self._program(self._digest(), "meshaccel_release")
+        with release as program, opened(self._places.map("sockets")) as sockets:
+            output = attach.run_map_iterator(program, sockets)
+        return [outcome for (outcome,) in struct.iter_unpack("=I", output)]
+
+    def _make_directories(self) -> None:
+        for path in (self._paths.pins, self._places.root, self._places.maps):
+            make_pin_directory(path)
+        for path in (self._places.links, self._places.versions):
+            make_pin_directory(path)
+
+    def _pin_programs(self, loaded: BpfObject, digest: str) -> None:
+        make_pin_directory(self._places.programs(digest))
+        for name in layout.PROGRAMS:
+            maps.pin(loaded.program_descriptor(name), self._places.program(digest, name))
+
+    def _install_message_programs(self, digest: str) -> None:
+        table = maps.Map.pinned(self._places.map("message_logic"), ctypes.c_uint32, ctypes.c_uint32)
+        with table, self._program(digest, "meshaccel_message_logic") as logic:
+            table.write(ctypes.c_uint32(ZERO), ctypes.c_uint32(logic))
+        message = self._program(digest, "meshaccel_message")
+        with message as program, opened(self._places.map("sockets")) as sockets:
+            attach.attach_to_socket_map(program, sockets)
+
+    def _attach_program(self, program: int, path: str, pin: str) -> None:
+        if os.path.exists(pin):
+            with opened(pin) as link:
+                if attach.link_information(link).cgroup_id:
+                    attach.update_link(link, program)
+                    return
+            os.unlink(pin)
+        if not self._cgroup_links:
+            attach.attach_cgroup(program, path)
+            return
+        try:
+            link = attach.link_cgroup(program, path)
+        except libbpf.BpfError as error:
+            if error.errno not in EINVAL_OF_OLD_KERNELS:
+                raise
+            attach.attach_cgroup(program, path)
+            return
+        try:
+            maps.pin(link, pin)
+        finally:
+            os.close(link)
+
+    def _switch_unlinked(self, previous: str, program: int) -> None:
+        for _, path in self._unlinked_cgroups():
+            absolute = self._hierarchy.absolute(path)
+            attach.attach_cgroup(program, absolute)
+            with self._program(previous, "meshaccel_connection") as old:
+                attach.detach_cgroup(old, absolute)
+
+    def _unlinked_cgroups(self) -> list[tuple[int, str]]:
+        """Cgroups attached by the old call: they have a policy but no link."""
+        try:
+            with self._policies() as policies:
+                used = {key.value: policy.cgroup_id for key, policy in policies.items()}
+        except libbpf.BpfError:
+            return []
+        unlinked = {
+            index: identifier
+            for index, identifier in used.items()
+            if identifier and not os.path.exists(self._places.link(index))
+        }
+        if not unlinked:
+            return []
+        paths = self._hierarchy.paths_of(unlinked.values())
+        return [(index, paths[found]) for index, found in unlinked.items() if found in paths]
+
+    def _policies(self) -> maps.Map[ctypes.c_uint32, layout.Policy]:
+        return maps.Map.pinned(self._places.map("policies"), ctypes.c_uint32, layout.Policy)
+
+    def _digest(self) -> str:
+        return f"{read_control(self._places).object_digest:0{layout.DIGEST_BYTES * 2}x}"
+
+    def _mode(self) -> Mode:
+        return layout.MODES[read_control(self._places).mode]
+
+    def _write_control(self, mode: Mode, digest: str) -> None:
+        entry = layout.Control(mode=layout.MODE_NUMBERS[mode], object_digest=int(digest, 16))
+        with maps.Map.pinned(self._places.map("control"), ctypes.c_uint32, layout.Control) as control:
+            control.write(ctypes.c_uint32(ZERO), entry)
+
+    @contextmanager
+    def _program(self, digest: str, name: str) -> Iterator[int]:
+        with opened(self._places.program(digest, name)) as descriptor:
+            yield descriptor
+
+
+@contextmanager
+def opened(pin: str) -> Iterator[int]:
+    """Opens a pin for the length of a block."""
+    descriptor = maps.open_pin(pin)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def loaded_object(
+    path: str, sizes: Mapping[str, int], reused: Mapping[str, int] | None = None
+) -> Iterator[BpfObject]:
+    """Loads the object with the fastest way to read a peer that the verifier takes.
+
+    Raises Unsupported with the end of the verifier's log when it takes neither.
+    """
+    failures: list[str] = []
+    for readonly_cast in (1, 0):
+        with BpfObject(path) as candidate:
+            candidate.set_constants({"use_readonly_cast": readonly_cast})
+            for name, entries in sizes.items():
+                candidate.set_maximum_entries(name, entries)
+            for name, descriptor in (reused or {}).items():
+                candidate.reuse_map(name, descriptor)
+            try:
+                candidate.load()
+            except libbpf.BpfError as error:
+                failures.append(str(error))
+                continue
+            yield candidate
+            return
+    raise Unsupported(
+        wanted=f"the kernel to load {path}",
+        found=failures[-1],
+        remedy="node_capabilities says what this kernel lacks; 6.1 and newer are known to do",
+    )
+
+
+def make_pin_directory(path: str) -> None:
+    """Creates a directory in bpffs, for root alone."""
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(path, mode=0o700)
+
+
+def remove_tree(path: str) -> None:
+    """Unpins everything below a directory of ours, and the directory itself."""
+    for directory, _, names in os.walk(path, topdown=False):
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(os.path.join(directory, name))
+        with contextlib.suppress(FileNotFoundError):
+            os.rmdir(directory)

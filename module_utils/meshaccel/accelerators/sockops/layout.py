@@ -1,0 +1,158 @@
+# Copyright (c) meshaccel contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The structures of bpf/include/meshaccel/sockops.h, checked against BTF at load."""
+
+from __future__ import annotations
+
+import ctypes
+
+from ...model import Mode
+
+POLICIES = 256
+PORT_RANGES = 16
+#: Never handed out: what a cgroup has before its policy was written.
+UNCONFIGURED_POLICY = 0
+#: Two sockets for each connection between two sockets of this node.
+SOCKETS_PER_CONNECTION = 2
+DIGEST_BYTES = 8
+
+MODE_NUMBERS = {Mode.OFF: 0, Mode.ON: 1, Mode.DRAIN: 2}
+MODES = {number: mode for mode, number in MODE_NUMBERS.items()}
+
+
+class Control(ctypes.Structure):
+    """One for the node."""
+
+    _fields_ = [
+        ("mode", ctypes.c_uint32),
+        ("reserved", ctypes.c_uint32),
+        ("object_digest", ctypes.c_uint64),
+    ]
+
+
+class PortRange(ctypes.Structure):
+    """Both ends inclusive, host byte order."""
+
+    _fields_ = [("first", ctypes.c_uint16), ("last", ctypes.c_uint16)]
+
+
+class Policy(ctypes.Structure):
+    """One for each opted-in cgroup."""
+
+    _fields_ = [
+        ("cgroup_id", ctypes.c_uint64),
+        ("mode", ctypes.c_uint32),
+        ("receive_memory_limit", ctypes.c_uint32),
+        ("port_range_count", ctypes.c_uint32),
+        ("reserved", ctypes.c_uint32),
+        ("port_ranges", PortRange * PORT_RANGES),
+    ]
+
+
+class Handshake(ctypes.Structure):
+    """The sequence numbers of the first byte each way."""
+
+    _fields_ = [("receive_sequence", ctypes.c_uint32), ("send_sequence", ctypes.c_uint32)]
+
+
+class SocketKey(ctypes.Structure):
+    """Where an end stands in the socket hash."""
+
+    _fields_ = [
+        ("handshake", Handshake),
+        ("client_address", ctypes.c_uint32 * 4),
+        ("client_port", ctypes.c_uint32),
+    ]
+
+
+class End(ctypes.Structure):
+    """What an end publishes for its peer."""
+
+    _fields_ = [
+        ("socket", ctypes.c_uint64),
+        ("cookie", ctypes.c_uint64),
+        ("client_address", ctypes.c_uint32 * 4),
+        ("client_port", ctypes.c_uint32),
+        ("policy", ctypes.c_uint32),
+        ("port_matched", ctypes.c_uint32),
+        ("paired", ctypes.c_uint32),
+    ]
+
+
+class SocketState(ctypes.Structure):
+    """What a tracked socket remembers; only the programs read it."""
+
+    _fields_ = [
+        ("key", SocketKey),
+        ("peer_key", SocketKey),
+        ("policy", ctypes.c_uint32),
+        ("peer_policy", ctypes.c_uint32),
+        ("tracked", ctypes.c_uint32),
+        ("reserved", ctypes.c_uint32),
+        ("peer_socket", ctypes.c_uint64),
+        ("peer_cookie", ctypes.c_uint64),
+    ]
+
+
+class Counters(ctypes.Structure):
+    """Per policy and CPU; each reason to stay on TCP has its own."""
+
+    _fields_ = [
+        (name, ctypes.c_uint64)
+        for name in (
+            "connections_paired",
+            "connections_translated",
+            "sockets_inserted",
+            "sockets_evicted",
+            "skipped_mode",
+            "skipped_port",
+            "skipped_no_waiting_peer",
+            "skipped_multipath",
+            "skipped_table_full",
+            "skipped_duplicate",
+            "skipped_other",
+            "redirected_messages",
+            "redirected_bytes",
+            "tcp_bytes",
+            "tcp_messages_mode",
+            "tcp_messages_no_peer",
+            "tcp_messages_order",
+            "tcp_messages_memory",
+            "tcp_messages_peer_gone",
+        )
+    ]
+
+
+COUNTER_NAMES: tuple[str, ...] = tuple(field[0] for field in Counters._fields_)
+
+#: struct name in the object's BTF: our declaration.
+STRUCTURES: dict[str, type[ctypes.Structure]] = {
+    "sockops_control": Control,
+    "sockops_port_range": PortRange,
+    "sockops_policy": Policy,
+    "sockops_handshake": Handshake,
+    "sockops_socket_key": SocketKey,
+    "sockops_end": End,
+    "sockops_socket_state": SocketState,
+    "sockops_counters": Counters,
+}
+
+#: map name: (key size, value size) in bytes. A loaded version that differs
+#: cannot be updated in place; it is replaced.
+MAP_SIZES: dict[str, tuple[int, int]] = {
+    "control": (4, ctypes.sizeof(Control)),
+    "policies": (4, ctypes.sizeof(Policy)),
+    "cgroup_policies": (8, 4),
+    "counters": (4, ctypes.sizeof(Counters)),
+    "sockets": (ctypes.sizeof(SocketKey), 8),
+    "ends": (ctypes.sizeof(Handshake), ctypes.sizeof(End)),
+    "socket_states": (4, ctypes.sizeof(SocketState)),
+    "message_logic": (4, 4),
+}
+
+PROGRAMS: tuple[str, ...] = (
+    "meshaccel_connection",
+    "meshaccel_message",
+    "meshaccel_message_logic",
+    "meshaccel_release",
+)

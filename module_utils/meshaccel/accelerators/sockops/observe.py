@@ -1,0 +1,319 @@
+# Copyright (c) meshaccel contributors
+# SPDX-License-Identifier: Apache-2.0
+"""What sockops is on this node now: kernel, pins, files. Reads, changes nothing."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from ... import holds
+from ...bpf import attach, libbpf, maps
+from ...errors import Unsupported
+from ...model import Mode
+from ...paths import NodePaths
+from ...system import cgroups, files, mounts
+from . import NAME, layout
+from .desired import Desired, PortRange
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where sockops keeps its pins."""
+
+    root: str
+
+    @classmethod
+    def of(cls, paths: NodePaths) -> Places:
+        """Returns the places of an installation."""
+        return cls(os.path.join(paths.pins, NAME))
+
+    @property
+    def maps(self) -> str:
+        """The directory of pinned maps."""
+        return os.path.join(self.root, "maps")
+
+    @property
+    def links(self) -> str:
+        """The directory of pinned links, named by policy index."""
+        return os.path.join(self.root, "links")
+
+    @property
+    def versions(self) -> str:
+        """The directory with one directory of programs for each object digest."""
+        return os.path.join(self.root, "programs")
+
+    def map(self, name: str) -> str:
+        """The pin of a map."""
+        return os.path.join(self.maps, name)
+
+    def link(self, policy: int) -> str:
+        """The pin of the link of a policy's cgroup."""
+        return os.path.join(self.links, str(policy))
+
+    def programs(self, digest: str) -> str:
+        """The directory of an object's programs."""
+        return os.path.join(self.versions, digest)
+
+    def program(self, digest: str, name: str) -> str:
+        """The pin of a program."""
+        return os.path.join(self.programs(digest), name)
+
+
+@dataclass(frozen=True)
+class Attachment:
+    """A cgroup that the kernel's side knows, by its policy.
+
+    ``path`` is None when the cgroup is gone. ``attached`` is False when the
+    policy is there but the program does not run (link unpinned by hand).
+    """
+
+    policy: int
+    cgroup_id: int
+    path: str | None
+    mode: Mode
+    ports: tuple[PortRange, ...]
+    receive_memory_limit: int
+    attached: bool
+    by_link: bool
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """The loaded version. ``complete`` is False when pins were removed by hand."""
+
+    complete: bool
+    digest: str = ""
+    mode: Mode = Mode.OFF
+    maximum_connections: int = 0
+    same_layout: bool = False
+    attachments: tuple[Attachment, ...] = ()
+
+
+@dataclass(frozen=True)
+class ObjectFile:
+    """The object that is to run. ``digest`` is 16 hexadecimal digits."""
+
+    path: str
+    digest: str
+
+
+@dataclass(frozen=True)
+class Bpffs:
+    """The BPF file system at the place where our pins go."""
+
+    mounted: bool
+    read_only: bool = False
+    ours: bool = False
+    #: Nothing in it but what sockops put there.
+    only_sockops: bool = False
+
+
+@dataclass(frozen=True)
+class Observed:
+    """Everything a plan depends on."""
+
+    bpffs: Bpffs
+    loaded: Loaded | None
+    object_file: ObjectFile | None
+    document: bytes | None
+    #: Candidate paths that exist: their cgroup ids.
+    cgroup_ids: Mapping[str, int]
+    hold: holds.Hold = field(default_factory=holds.Hold)
+
+
+def observe(desired: Desired, paths: NodePaths, hierarchy: cgroups.Hierarchy, object_path: str) -> Observed:
+    """Reads the node's state as far as this wish needs it.
+
+    Raises InvalidInput, NotOurs or Unsupported when something stands in the way.
+    """
+    bpffs = observe_bpffs(paths)
+    candidates = [path for wish in desired.cgroups for path in wish.candidates]
+    identifiers = {path: hierarchy.identify(path) for path in candidates}
+    existing = {path: found for path, found in identifiers.items() if found is not None}
+    return Observed(
+        bpffs=bpffs,
+        loaded=observe_loaded(Places.of(paths), hierarchy, existing) if bpffs.mounted else None,
+        object_file=observe_object(object_path),
+        document=files.read(paths.desired(NAME)),
+        cgroup_ids=existing,
+        hold=holds.read(paths, NAME),
+    )
+
+
+def observe_bpffs(paths: NodePaths) -> Bpffs:
+    """Looks at the mount below which our pins lie."""
+    mount = mounts.at(paths.bpffs, mounts.current())
+    if mount is None or mount.kind != "bpf":
+        return Bpffs(mounted=False)
+    entries = set(list_directory(paths.bpffs))
+    ours = set(list_directory(paths.pins))
+    return Bpffs(
+        mounted=True,
+        read_only=mount.read_only,
+        ours=mount.source == mounts.MARK,
+        only_sockops=entries <= {os.path.basename(paths.pins)} and ours <= {NAME},
+    )
+
+
+def observe_object(path: str) -> ObjectFile | None:
+    """Hashes the installed object; None when there is none."""
+    try:
+        with open(path, "rb") as stream:
+            content = stream.read()
+    except FileNotFoundError:
+        return None
+    return ObjectFile(path, hashlib.sha256(content).hexdigest()[: layout.DIGEST_BYTES * 2])
+
+
+def observe_loaded(places: Places, hierarchy: cgroups.Hierarchy, known: Mapping[str, int]) -> Loaded | None:
+    """Reads the pinned maps, programs and links; None when nothing is pinned."""
+    if not os.path.isdir(places.root):
+        return None
+    if not pins_complete(places):
+        return Loaded(complete=False, attachments=())
+    control = read_control(places)
+    digest = f"{control.object_digest:0{layout.DIGEST_BYTES * 2}x}"
+    if not all(os.path.exists(places.program(digest, name)) for name in layout.PROGRAMS):
+        return Loaded(complete=False, attachments=())
+    shapes = {name: map_shape(places.map(name)) for name in layout.MAP_SIZES}
+    same_layout = all(
+        (shape.key_size, shape.value_size) == layout.MAP_SIZES[name] for name, shape in shapes.items()
+    )
+    return Loaded(
+        complete=True,
+        digest=digest,
+        mode=layout.MODES.get(control.mode, Mode.OFF),
+        maximum_connections=shapes["sockets"].maximum_entries // layout.SOCKETS_PER_CONNECTION,
+        same_layout=same_layout,
+        attachments=observe_attachments(places, digest, hierarchy, known) if same_layout else (),
+    )
+
+
+def pins_complete(places: Places) -> bool:
+    """True when every map is pinned; the programs' place follows from one of them."""
+    return all(os.path.exists(places.map(name)) for name in layout.MAP_SIZES)
+
+
+def read_control(places: Places) -> layout.Control:
+    """Reads the node's control entry."""
+    with maps.Map.pinned(places.map("control"), ctypes.c_uint32, layout.Control) as control:
+        return control.read(ctypes.c_uint32(0)) or layout.Control()
+
+
+def map_shape(path: str) -> attach.MapInformation:
+    """Returns the shape of a pinned map."""
+    descriptor = maps.open_pin(path)
+    try:
+        return attach.map_information(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def observe_attachments(
+    places: Places, digest: str, hierarchy: cgroups.Hierarchy, known: Mapping[str, int]
+) -> tuple[Attachment, ...]:
+    """Reads every policy in use and whether its cgroup runs our program."""
+    with maps.Map.pinned(places.map("policies"), ctypes.c_uint32, layout.Policy) as policies:
+        used = [(key.value, policy) for key, policy in policies.items() if policy.cgroup_id]
+    links = {index: pinned_link(places.link(index)) for index, _ in used}
+    paths = {identifier: path for path, identifier in known.items()}
+    unknown = {policy.cgroup_id for _, policy in used} - paths.keys()
+    if unknown:
+        paths.update(hierarchy.paths_of(unknown))
+    program = pinned_program_id(places.program(digest, "meshaccel_connection"))
+    assigned = read_assignments(places, [policy.cgroup_id for _, policy in used])
+    return tuple(
+        attachment(
+            index,
+            policy,
+            path=paths.get(policy.cgroup_id),
+            by_link=links[index] is not None,
+            attached=assigned.get(policy.cgroup_id) == index
+            and runs(program, links[index], policy.cgroup_id, paths, hierarchy),
+        )
+        for index, policy in used
+    )
+
+
+def read_assignments(places: Places, identifiers: list[int]) -> dict[int, int]:
+    """Returns the policy index that each attached cgroup's program reads."""
+    with maps.Map.pinned(places.map("cgroup_policies"), ctypes.c_uint64, ctypes.c_uint32) as assignments:
+        found = {identifier: assignments.read(ctypes.c_uint64(identifier)) for identifier in identifiers}
+    return {identifier: index.value for identifier, index in found.items() if index is not None}
+
+
+def runs(
+    program: int,
+    link: attach.LinkInformation | None,
+    cgroup_id: int,
+    paths: Mapping[int, str],
+    hierarchy: cgroups.Hierarchy,
+) -> bool:
+    """True when this very program is attached to the cgroup."""
+    if link is not None:
+        return link.cgroup_id == cgroup_id and link.program_id == program
+    path = paths.get(cgroup_id)
+    return path is not None and program in attach.programs_at(hierarchy.absolute(path))
+
+
+def attachment(
+    index: int, policy: layout.Policy, *, path: str | None, by_link: bool, attached: bool
+) -> Attachment:
+    """Puts together what is known of one policy."""
+    return Attachment(
+        policy=index,
+        cgroup_id=policy.cgroup_id,
+        path=path,
+        mode=layout.MODES.get(policy.mode, Mode.OFF),
+        ports=tuple(
+            PortRange(ports.first, ports.last) for ports in policy.port_ranges[: policy.port_range_count]
+        ),
+        receive_memory_limit=policy.receive_memory_limit,
+        attached=attached,
+        by_link=by_link,
+    )
+
+
+def pinned_link(path: str) -> attach.LinkInformation | None:
+    """Returns what a pinned link links, or None when there is no pin."""
+    try:
+        descriptor = maps.open_pin(path)
+    except libbpf.BpfError as error:
+        if error.errno == errno.ENOENT:
+            return None
+        raise
+    try:
+        return attach.link_information(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def pinned_program_id(path: str) -> int:
+    """Returns the kernel's id of a pinned program."""
+    descriptor = maps.open_pin(path)
+    try:
+        return attach.program_id(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def list_directory(path: str) -> list[str]:
+    """Returns a directory's entries; none when it is not there.
+
+    Raises Unsupported when this process may not look.
+    """
+    try:
+        return os.listdir(path)
+    except FileNotFoundError:
+        return []
+    except PermissionError as error:
+        raise Unsupported(
+            wanted=f"to read {path}",
+            found=str(error),
+            remedy="run as root with CAP_BPF, CAP_NET_ADMIN and CAP_SYS_ADMIN",
+        ) from error

@@ -1,0 +1,461 @@
+# Copyright (c) meshaccel contributors
+# SPDX-License-Identifier: Apache-2.0
+"""From wish and observation to actions. Pure: nothing is read, nothing changed.
+
+Order matters for traffic. Switching off comes first and is one write; then
+redirects under way settle, sockets are released, and only then are programs
+detached or replaced. Switching on is the last thing but the file that commits
+the wish for the next boot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from ...errors import InvalidInput, Unsupported
+from ...model import Action, Json, Mode, Plan
+from ...paths import NodePaths
+from . import NAME, layout
+from .desired import CgroupWish, Desired, PortRange
+from .observe import Attachment, Loaded, ObjectFile, Observed
+
+#: How long a redirect that was decided just before the switch may still take.
+SETTLE_SECONDS = 1.0
+#: How long absent waits for readers to read what was redirected to them.
+RELEASE_SECONDS = 15.0
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What one cgroup's entry in the policies map is to say."""
+
+    cgroup_id: int
+    path: str
+    mode: Mode
+    ports: tuple[PortRange, ...]
+    receive_memory_limit: int
+
+    def arguments(self, index: int) -> dict[str, Json]:
+        """Returns the arguments of the action that writes this policy."""
+        return {
+            "policy": index,
+            "cgroup_id": self.cgroup_id,
+            "mode": self.mode.value,
+            "ports": [[ports.first, ports.last] for ports in self.ports],
+            "receive_memory_limit": self.receive_memory_limit,
+        }
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """The wish in terms of this node: policies by cgroup, and what is missing."""
+
+    policies: tuple[Policy, ...]
+    missing: tuple[str, ...]
+    mode: Mode
+
+
+def resolve(desired: Desired, observed: Observed) -> Resolved:
+    """Finds each wish's cgroup on the node and applies what operators hold."""
+    policies: list[Policy] = []
+    missing: list[str] = []
+    for wish in desired.cgroups:
+        path = next((name for name in wish.candidates if name in observed.cgroup_ids), None)
+        if path is None:
+            missing.append(wish.label)
+            continue
+        policies.append(
+            Policy(
+                cgroup_id=observed.cgroup_ids[path],
+                path=path,
+                mode=held(observed.hold.cgroups.get(path), wish.mode),
+                ports=wish.ports,
+                receive_memory_limit=desired.receive_memory_limit,
+            )
+        )
+    return Resolved(tuple(policies), tuple(missing), held(observed.hold.mode, desired.mode))
+
+
+def held(hold: Mode | None, wished: Mode) -> Mode:
+    """An operator's hold wins over the wish."""
+    return wished if hold is None else hold
+
+
+def make_plan(desired: Desired, observed: Observed, paths: NodePaths, *, skip_missing: bool = False) -> Plan:
+    """Returns the actions that make the node as wished; empty when it is.
+
+    With skip_missing (restore at boot) a cgroup that is not there yet is left
+    out. Raises InvalidInput for a missing cgroup otherwise, Unsupported when
+    the node cannot take the accelerator.
+    """
+    if not desired.present:
+        return removal(observed, paths)
+    resolved = resolve(desired, observed)
+    if resolved.missing and not skip_missing:
+        raise missing_cgroups(desired, resolved)
+    object_file = require_object(observed)
+    if observed.bpffs.read_only:
+        raise Unsupported(
+            wanted=f"to pin below {paths.pins}",
+            found=f"{paths.bpffs} mounted read-only",
+            remedy=f"mount -o remount,rw {paths.bpffs}",
+        )
+    plan = list(mounting(observed, paths))
+    loaded = observed.loaded
+    if loaded is not None and must_replace(loaded, desired):
+        plan += unloading(loaded, object_file)
+        loaded = None
+    if loaded is None:
+        plan += loading(object_file, desired)
+        loaded = Loaded(True, object_file.digest, Mode.OFF, desired.maximum_connections, True)
+    elif loaded.digest != object_file.digest:
+        plan += updating(loaded, object_file)
+    plan += switching_off(loaded, resolved)
+    plan += leaving(loaded, resolved)
+    plan += joining(loaded, resolved)
+    plan += switching_on(loaded, resolved)
+    return tuple(plan) + committing(desired, observed, paths)
+
+
+def must_replace(loaded: Loaded, desired: Desired) -> bool:
+    """True when the loaded version cannot be updated in place."""
+    return (
+        not loaded.complete
+        or not loaded.same_layout
+        or loaded.maximum_connections != desired.maximum_connections
+    )
+
+
+def mounting(observed: Observed, paths: NodePaths) -> Plan:
+    """Mounts bpffs where there is none."""
+    if observed.bpffs.mounted:
+        return ()
+    unmount = Action("bpffs.unmount", f"unmount {paths.bpffs}", {"point": paths.bpffs})
+    return (Action("bpffs.mount", f"mount bpffs at {paths.bpffs}", {"point": paths.bpffs}, (unmount,)),)
+
+
+def loading(object_file: ObjectFile, desired: Desired) -> Plan:
+    """Loads the programs, switched off, attached to no cgroup."""
+    return (load_action(object_file, desired.maximum_connections),)
+
+
+def load_action(object_file: ObjectFile, maximum_connections: int) -> Action:
+    """Builds the load of an object and its way back."""
+    return Action(
+        "sockops.load",
+        f"load sockops {object_file.digest} for {maximum_connections} connections",
+        {
+            "object": object_file.path,
+            "digest": object_file.digest,
+            "maximum_connections": maximum_connections,
+        },
+        (Action("sockops.unload", "unload sockops"),),
+    )
+
+
+def unloading(loaded: Loaded, object_file: ObjectFile | None) -> Plan:
+    """Switches off, releases every socket without loss, removes all pins.
+
+    With pins missing there is no switch left to write; unpinning the rest clears
+    the tail-call table, which sends everything to TCP as well.
+    """
+    unload = Action("sockops.unload", "unload sockops", {}, reloading(loaded, object_file))
+    if not loaded.complete or not loaded.same_layout:
+        return (unload,)
+    return (*set_mode(loaded.mode, Mode.OFF), release_action(), unload)
+
+
+def reloading(loaded: Loaded, object_file: ObjectFile | None) -> Plan:
+    """The way back of an unload: everything as it was observed."""
+    if object_file is None or not loaded.complete:
+        return ()
+    steps = [load_action(object_file, loaded.maximum_connections)]
+    for attachment in loaded.attachments:
+        policy = policy_of(attachment)
+        if policy is not None and attachment.attached:
+            steps += [write_policy(attachment.policy, policy), attach_action(attachment.policy, policy)]
+    steps += set_mode(Mode.OFF, loaded.mode)
+    return tuple(steps)
+
+
+def updating(loaded: Loaded, object_file: ObjectFile) -> Plan:
+    """Swaps every program for the new version's; live sockets included."""
+    return (
+        Action(
+            "sockops.load_programs",
+            f"load sockops {object_file.digest} beside {loaded.digest}",
+            {"object": object_file.path, "digest": object_file.digest},
+            (discard_programs(object_file.digest),),
+        ),
+        switch_programs(object_file.digest, (switch_programs(loaded.digest, ()),)),
+        discard_programs(loaded.digest),
+    )
+
+
+def switch_programs(digest: str, undo: Plan) -> Action:
+    """Builds the swap to a loaded version."""
+    return Action("sockops.switch_programs", f"switch to sockops {digest}", {"digest": digest}, undo)
+
+
+def discard_programs(digest: str) -> Action:
+    """Builds the removal of a version's program pins."""
+    return Action("sockops.discard_programs", f"discard sockops {digest}", {"digest": digest})
+
+
+def switching_off(loaded: Loaded, resolved: Resolved) -> Plan:
+    """The node's switch, when it goes to off or drain: before anything else."""
+    if resolved.mode is Mode.ON:
+        return ()
+    return set_mode(loaded.mode, resolved.mode)
+
+
+def switching_on(loaded: Loaded, resolved: Resolved) -> Plan:
+    """The node's switch, when it goes to on: after everything else."""
+    if resolved.mode is not Mode.ON:
+        return ()
+    return set_mode(loaded.mode, resolved.mode)
+
+
+def set_mode(before: Mode, after: Mode) -> Plan:
+    """Writes the node's switch, if it is not so already."""
+    if before is after:
+        return ()
+    return (mode_action(after, (mode_action(before, ()),)),)
+
+
+def mode_action(mode: Mode, undo: Plan) -> Action:
+    """Builds the write of the node's switch."""
+    return Action("sockops.set_mode", f"switch sockops {mode.value}", {"mode": mode.value}, undo)
+
+
+def release_action() -> Action:
+    """Builds the release of all sockets whose policy is off.
+
+    It has no way back and needs none: a released socket goes on by TCP.
+    """
+    return Action(
+        "sockops.release",
+        "give sockets that are switched off back to TCP",
+        {"settle_seconds": SETTLE_SECONDS, "deadline_seconds": RELEASE_SECONDS},
+    )
+
+
+def leaving(loaded: Loaded, resolved: Resolved) -> Plan:
+    """Takes cgroups out that are no longer wished or no longer there."""
+    wished = {policy.cgroup_id for policy in resolved.policies}
+    gone = [entry for entry in loaded.attachments if entry.cgroup_id not in wished]
+    if not gone:
+        return ()
+    plan: list[Action] = []
+    for entry in gone:
+        policy = policy_of(entry)
+        if policy is not None and policy.mode is not Mode.OFF:
+            undo = (write_policy(entry.policy, policy),)
+            plan.append(write_policy(entry.policy, replace(policy, mode=Mode.OFF), undo))
+    plan.append(release_action())
+    for entry in gone:
+        policy = policy_of(entry)
+        restore: Plan = ()
+        if policy is not None:
+            restore = (write_policy(entry.policy, policy), attach_action(entry.policy, policy))
+        plan.append(
+            Action(
+                "sockops.detach",
+                f"leave cgroup {entry.path or 'that is gone'}",
+                {"policy": entry.policy, "path": entry.path},
+                restore,
+            )
+        )
+    return tuple(plan)
+
+
+def joining(loaded: Loaded, resolved: Resolved) -> Plan:
+    """Writes policies that differ and attaches to cgroups not attached yet."""
+    present = {entry.cgroup_id: entry for entry in loaded.attachments}
+    used = {entry.policy for entry in loaded.attachments}
+    free = (index for index in range(1, layout.POLICIES) if index not in used)
+    plan: list[Action] = []
+    for policy in resolved.policies:
+        entry = present.get(policy.cgroup_id)
+        if entry is None:
+            index = next_free(free, policy)
+            clear = Action("sockops.clear_policy", "clear the policy", {"policy": index})
+            plan.append(write_policy(index, policy, (clear,)))
+        else:
+            index = entry.policy
+            if policy_of(entry) != policy:
+                plan.append(write_policy(index, policy, undo_of_policy(entry)))
+        if entry is None or not entry.attached:
+            plan.append(attach_action(index, policy))
+    return tuple(plan)
+
+
+def next_free(free: Iterator[int], policy: Policy) -> int:
+    """Takes the next free policy index."""
+    index = next(free, None)
+    if index is None:
+        raise Unsupported(
+            wanted=f"a policy for cgroup {policy.path}",
+            found=f"all {layout.POLICIES - 1} taken, some by cgroups that are just leaving",
+            remedy="run again, or name parents instead of single cgroups",
+        )
+    return index
+
+
+def policy_of(entry: Attachment) -> Policy | None:
+    """Returns an observed attachment as a policy; None when its cgroup is gone."""
+    if entry.path is None:
+        return None
+    return Policy(entry.cgroup_id, entry.path, entry.mode, entry.ports, entry.receive_memory_limit)
+
+
+def undo_of_policy(entry: Attachment) -> Plan:
+    """The way back of a policy that is rewritten."""
+    policy = policy_of(entry)
+    return () if policy is None else (write_policy(entry.policy, policy),)
+
+
+def write_policy(index: int, policy: Policy, undo: Plan = ()) -> Action:
+    """Builds the write of one policy."""
+    ports = ", ".join(map(str, policy.ports)) or "all"
+    return Action(
+        "sockops.write_policy",
+        f"cgroup {policy.path}: mode {policy.mode.value}, ports {ports}",
+        policy.arguments(index),
+        undo,
+    )
+
+
+def attach_action(index: int, policy: Policy) -> Action:
+    """Builds the attachment of a cgroup to its policy, and its way back."""
+    arguments = {"policy": index, "path": policy.path, "cgroup_id": policy.cgroup_id}
+    return Action(
+        "sockops.attach",
+        f"join cgroup {policy.path}",
+        arguments,
+        (
+            Action(
+                "sockops.detach",
+                f"leave cgroup {policy.path}",
+                {"policy": index, "path": policy.path},
+            ),
+        ),
+    )
+
+
+def committing(desired: Desired, observed: Observed, paths: NodePaths) -> Plan:
+    """Writes the wish to its file, last: after a crash the node boots into the old one."""
+    if observed.document == desired.document():
+        return ()
+    path = paths.desired(NAME)
+    return (
+        Action(
+            "file.write",
+            f"write {path}",
+            {"path": path, "text": desired.document().decode()},
+            undo_of_document(observed, paths),
+        ),
+    )
+
+
+def undo_of_document(observed: Observed, paths: NodePaths) -> Plan:
+    """The way back of a changed or removed file."""
+    path = paths.desired(NAME)
+    if observed.document is None:
+        return (Action("file.remove", f"remove {path}", {"path": path}),)
+    text = observed.document.decode(errors="surrogateescape")
+    return (Action("file.write", f"write {path}", {"path": path, "text": text}),)
+
+
+def removal(observed: Observed, paths: NodePaths) -> Plan:
+    """Takes everything of sockops off the node."""
+    plan: list[Action] = []
+    if observed.loaded is not None:
+        plan += unloading(observed.loaded, observed.object_file)
+    if observed.document is not None:
+        path = paths.desired(NAME)
+        plan.append(
+            Action("file.remove", f"remove {path}", {"path": path}, undo_of_document(observed, paths))
+        )
+    if not observed.hold.empty:
+        plan.append(Action("sockops.lift_hold", "lift the operator's hold on sockops"))
+    if observed.bpffs.ours and observed.bpffs.only_sockops:
+        mount = Action("bpffs.mount", f"mount bpffs at {paths.bpffs}", {"point": paths.bpffs})
+        plan.append(Action("bpffs.unmount", f"unmount {paths.bpffs}", {"point": paths.bpffs}, (mount,)))
+    return tuple(plan)
+
+
+def require_object(observed: Observed) -> ObjectFile:
+    """Returns the object that is to run; raises Unsupported when it is not installed."""
+    if observed.object_file is None:
+        raise Unsupported(
+            wanted="the BPF object of sockops on the node",
+            found="none installed",
+            remedy="run the role node_runtime first (playbooks/site.yml does)",
+        )
+    return observed.object_file
+
+
+def missing_cgroups(desired: Desired, resolved: Resolved) -> InvalidInput:
+    """Builds the error for cgroups that are wished but not there."""
+    first = next(wish for wish in desired.cgroups if wish.label in resolved.missing)
+    return InvalidInput(
+        wanted="the cgroup " + ", ".join(resolved.missing),
+        found="no such cgroup (looked for " + looked_for(first) + ")",
+        remedy="start what runs in it first, or name its parent cgroup",
+    )
+
+
+def looked_for(wish: CgroupWish) -> str:
+    """Lists the places where a cgroup was looked for."""
+    return ", ".join(wish.candidates)
+
+
+def describe(desired: Desired, observed: Observed) -> dict[str, Json]:
+    """Returns the state a plan leads to, in the words of describe_observed()."""
+    if not desired.present:
+        return {"state": "absent"}
+    resolved = resolve(desired, observed)
+    digest = observed.object_file.digest if observed.object_file else None
+    return {
+        "state": "present",
+        "mode": resolved.mode.value,
+        "object": digest,
+        "maximum_connections": desired.maximum_connections,
+        "cgroups": {
+            policy.path: describe_policy(policy.mode, policy.ports, policy.receive_memory_limit)
+            for policy in resolved.policies
+        },
+    }
+
+
+def describe_observed(observed: Observed) -> dict[str, Json]:
+    """Returns what was observed, for the diff. Only what an operator can wish for."""
+    loaded = observed.loaded
+    if loaded is None:
+        return {"state": "absent"}
+    if not loaded.complete:
+        return {"state": "incomplete"}
+    return {
+        "state": "present",
+        "mode": loaded.mode.value,
+        "object": loaded.digest,
+        "maximum_connections": loaded.maximum_connections,
+        "cgroups": {
+            entry.path or f"gone (id {entry.cgroup_id})": describe_policy(
+                entry.mode, entry.ports, entry.receive_memory_limit
+            )
+            for entry in loaded.attachments
+            if entry.attached or entry.path is None
+        },
+    }
+
+
+def describe_policy(mode: Mode, ports: tuple[PortRange, ...], receive_memory_limit: int) -> dict[str, Json]:
+    """Returns one cgroup's part of a description."""
+    return {
+        "mode": mode.value,
+        "ports": [str(entry) for entry in ports] or "all",
+        "receive_memory_limit": receive_memory_limit,
+    }

@@ -1,0 +1,217 @@
+# Copyright (c) meshaccel contributors
+# SPDX-License-Identifier: Apache-2.0
+"""sockops as one call: converge, switch, status. Modules and the command use these."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from ... import engine, holds
+from ...bpf import maps
+from ...errors import InvalidInput
+from ...model import Json, Mode, Plan
+from ...paths import NodePaths
+from ...system import cgroups, files
+from . import NAME, layout
+from .desired import Desired, load_document, parse
+from .handlers import Handlers
+from .observe import Observed, Places, observe, observe_loaded
+from .plan import describe, describe_observed, make_plan
+
+ABSENT = {"state": "absent"}
+
+
+@dataclass(frozen=True)
+class Result:
+    """What converge found and did; ``after`` is what the plan leads to."""
+
+    actions: Plan
+    before: dict[str, Json]
+    after: dict[str, Json]
+    notes: tuple[str, ...]
+
+    @property
+    def changed(self) -> bool:
+        """True when there was, or in check mode would be, something to do."""
+        return bool(self.actions)
+
+
+@dataclass(frozen=True)
+class Sockops:
+    """The accelerator on one node."""
+
+    paths: NodePaths
+    hierarchy: cgroups.Hierarchy
+    object_path: str
+    cgroup_links: bool = True
+
+    @classmethod
+    def on_this_node(cls, paths: NodePaths | None = None) -> Sockops:
+        """Returns the accelerator with the installed object."""
+        places = paths or NodePaths()
+        return cls(places, cgroups.hierarchy(), places.bpf_object(NAME))
+
+    def parse(self, raw: Mapping[str, Json]) -> Desired:
+        """Parses role variables; raises InvalidInput."""
+        return parse(raw, self.hierarchy)
+
+    def observe(self, desired: Desired) -> Observed:
+        """Reads the node's state for a wish."""
+        return observe(desired, self.paths, self.hierarchy, self.object_path)
+
+    def converge(
+        self,
+        desired: Desired,
+        *,
+        check_mode: bool = False,
+        skip_missing: bool = False,
+        before_action: engine.BeforeAction = engine.ignore,
+    ) -> Result:
+        """Makes the node as wished. The caller holds the node's lock.
+
+        Raises MeshaccelError; on failure the node is back where it was, or the
+        error says what is not.
+        """
+        handlers = Handlers(self.paths, self.hierarchy, cgroup_links=self.cgroup_links)
+        outcome = engine.converge(
+            lambda: self.observe(desired),
+            lambda seen: make_plan(desired, seen, self.paths, skip_missing=skip_missing),
+            handlers.table(),
+            check_mode=check_mode,
+            before_action=before_action,
+        )
+        return Result(
+            outcome.actions,
+            describe_observed(outcome.before),
+            describe(desired, outcome.before),
+            tuple(handlers.notes),
+        )
+
+    def restore(self) -> Result:
+        """Brings back the wish kept on the node; cgroups not there yet are left out.
+
+        Raises InvalidInput when no wish is kept or its file is damaged.
+        """
+        path = self.paths.desired(NAME)
+        content = files.read(path)
+        if content is None:
+            raise InvalidInput(
+                wanted=f"the desired state in {path}",
+                found="no such file",
+                remedy="run the playbook first; there is nothing to restore",
+            )
+        return self.converge(load_document(content, path), skip_missing=True)
+
+    def switch(self, mode: Mode, cgroup: str | None = None) -> None:
+        """Sets the live mode of the node or of one cgroup and holds it.
+
+        The kernel is switched first, one map write; then the hold is kept for
+        later runs. ``on`` lifts the hold. Raises InvalidInput when sockops is
+        not loaded or the cgroup is not opted in.
+        """
+        hold = None
+        if cgroup is None:
+            self._write_mode(mode)
+            hold = replace(holds.read(self.paths, NAME), mode=held(mode))
+        else:
+            path = self.hierarchy.relative(cgroup)
+            self._write_cgroup_mode(path, mode)
+            before = holds.read(self.paths, NAME)
+            kept = {name: value for name, value in before.cgroups.items() if name != path}
+            if mode is not Mode.ON:
+                kept[path] = mode
+            hold = replace(before, cgroups=kept)
+        holds.write(self.paths, NAME, hold)
+
+    def status(self) -> dict[str, Json]:
+        """Returns mode, cgroups, counters and table use, as plain data."""
+        loaded = observe_loaded(Places.of(self.paths), self.hierarchy, {})
+        if loaded is None:
+            return dict(ABSENT)
+        if not loaded.complete:
+            return {"state": "incomplete"}
+        counters = self.counters()
+        return {
+            "state": "present",
+            "mode": loaded.mode.value,
+            "held": hold_words(holds.read(self.paths, NAME)),
+            "object": loaded.digest,
+            "maximum_connections": loaded.maximum_connections,
+            "connections": self.live_ends() // layout.SOCKETS_PER_CONNECTION,
+            "cgroups": {
+                entry.path or f"gone (id {entry.cgroup_id})": {
+                    "mode": entry.mode.value,
+                    "attached": entry.attached,
+                    "ports": [str(ports) for ports in entry.ports] or "all",
+                    "counters": counters[entry.policy],
+                }
+                for entry in loaded.attachments
+            },
+            "counters": total(list(counters.values())),
+        }
+
+    def counters(self) -> dict[int, dict[str, int]]:
+        """Returns the counters of every policy, summed over CPUs."""
+        result: dict[int, dict[str, int]] = {}
+        with maps.Map.pinned(
+            Places.of(self.paths).map("counters"), ctypes.c_uint32, layout.Counters
+        ) as counters:
+            for index in range(layout.POLICIES):
+                cpus = counters.read_per_cpu(ctypes.c_uint32(index))
+                result[index] = total(
+                    [{name: getattr(cpu, name) for name in layout.COUNTER_NAMES} for cpu in cpus]
+                )
+        return result
+
+    def live_ends(self) -> int:
+        """Returns how many sockets are published: waiting or paired."""
+        with maps.Map.pinned(Places.of(self.paths).map("ends"), layout.Handshake, layout.End) as ends:
+            return len(ends.items())
+
+    def _write_mode(self, mode: Mode) -> None:
+        self._switch_handler("sockops.set_mode")({"mode": mode.value})
+
+    def _write_cgroup_mode(self, path: str, mode: Mode) -> None:
+        loaded = observe_loaded(Places.of(self.paths), self.hierarchy, {})
+        entries = loaded.attachments if loaded is not None else ()
+        entry = next((entry for entry in entries if entry.path == path), None)
+        if entry is None:
+            raise InvalidInput(
+                wanted=f"cgroup {path} among those sockops accelerates",
+                found=", ".join(entry.path or "gone" for entry in entries) or "none",
+                remedy="see `meshaccel status` for the names",
+            )
+        self._switch_handler("sockops.write_policy")(
+            {
+                "policy": entry.policy,
+                "cgroup_id": entry.cgroup_id,
+                "mode": mode.value,
+                "ports": [[ports.first, ports.last] for ports in entry.ports],
+                "receive_memory_limit": entry.receive_memory_limit,
+            }
+        )
+
+    def _switch_handler(self, kind: str) -> Callable[[Mapping[str, Json]], None]:
+        return Handlers(self.paths, self.hierarchy).table()[kind]
+
+
+def held(mode: Mode) -> Mode | None:
+    """Returns what to hold for a switched mode: nothing when it is on."""
+    return None if mode is Mode.ON else mode
+
+
+def hold_words(hold: holds.Hold) -> Json:
+    """Returns a hold as plain data, or None."""
+    if hold.empty:
+        return None
+    return {
+        "mode": hold.mode.value if hold.mode else None,
+        "cgroups": {path: mode.value for path, mode in hold.cgroups.items()},
+    }
+
+
+def total(rows: list[dict[str, int]]) -> dict[str, int]:
+    """Adds counters up by name."""
+    return {name: sum(row[name] for row in rows) for name in layout.COUNTER_NAMES}

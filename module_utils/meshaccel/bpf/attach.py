@@ -1,0 +1,282 @@
+# Copyright (c) meshaccel contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Attaching programs: to cgroups, to a socket map, as an iterator."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from ..errors import NotOurs
+from . import libbpf
+
+#: enum bpf_attach_type, include/uapi/linux/bpf.h.
+CGROUP_SOCK_OPS = 3
+SK_MSG_VERDICT = 7
+TRACE_ITERATOR = 28
+ALLOW_MULTIPLE = 1 << 1
+QUERIED_PROGRAMS = 64
+ITERATOR_CHUNK = 65536
+
+
+class _ProgramInformation(ctypes.Structure):
+    """The head of struct bpf_prog_info, up to the name."""
+
+    _fields_ = [
+        ("type", ctypes.c_uint32),
+        ("id", ctypes.c_uint32),
+        ("tag", ctypes.c_uint8 * 8),
+        ("jited_length", ctypes.c_uint32),
+        ("translated_length", ctypes.c_uint32),
+        ("jited", ctypes.c_uint64),
+        ("translated", ctypes.c_uint64),
+        ("load_time", ctypes.c_uint64),
+        ("created_by", ctypes.c_uint32),
+        ("map_count", ctypes.c_uint32),
+        ("map_ids", ctypes.c_uint64),
+        ("name", ctypes.c_char * 16),
+    ]
+
+
+class _MapInformation(ctypes.Structure):
+    """The head of struct bpf_map_info, up to the name."""
+
+    _fields_ = [
+        ("type", ctypes.c_uint32),
+        ("id", ctypes.c_uint32),
+        ("key_size", ctypes.c_uint32),
+        ("value_size", ctypes.c_uint32),
+        ("maximum_entries", ctypes.c_uint32),
+        ("flags", ctypes.c_uint32),
+        ("name", ctypes.c_char * 16),
+    ]
+
+
+class _LinkInformation(ctypes.Structure):
+    """struct bpf_link_info with the cgroup member of its union."""
+
+    _fields_ = [
+        ("type", ctypes.c_uint32),
+        ("id", ctypes.c_uint32),
+        ("program_id", ctypes.c_uint32),
+        ("padding", ctypes.c_uint32),
+        ("cgroup_id", ctypes.c_uint64),
+        ("attach_type", ctypes.c_uint32),
+        ("rest", ctypes.c_uint8 * 44),
+    ]
+
+
+class _IteratorTarget(ctypes.Structure):
+    """union bpf_iter_link_info: the map to walk."""
+
+    _fields_ = [("map_descriptor", ctypes.c_uint32), ("rest", ctypes.c_uint8 * 12)]
+
+
+class _LinkOptions(ctypes.Structure):
+    """The head of struct bpf_link_create_opts, up to iter_info_len."""
+
+    _fields_ = [
+        ("size", ctypes.c_size_t),
+        ("flags", ctypes.c_uint32),
+        ("padding", ctypes.c_uint32),
+        ("iterator_target", ctypes.c_void_p),
+        ("iterator_target_length", ctypes.c_uint32),
+        ("target_btf_id", ctypes.c_uint32),
+    ]
+
+
+@dataclass(frozen=True)
+class MapInformation:
+    """What the kernel says of a map."""
+
+    identifier: int
+    maximum_entries: int
+    key_size: int
+    value_size: int
+
+
+@dataclass(frozen=True)
+class LinkInformation:
+    """What the kernel says of a cgroup link; cgroup_id 0: its cgroup is gone."""
+
+    identifier: int
+    program_id: int
+    cgroup_id: int
+
+
+@contextmanager
+def directory(path: str) -> Iterator[int]:
+    """Opens a directory for attaching; no symlink is followed at its end."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def program_id(descriptor: int) -> int:
+    """Returns the kernel's id of an open program."""
+    return int(_information(descriptor, _ProgramInformation()).id)
+
+
+def program_name(identifier: int) -> str:
+    """Returns a program's name for messages, or its id when it is gone."""
+    try:
+        descriptor = libbpf.library().call("open a program by id", "bpf_prog_get_fd_by_id", identifier)
+    except libbpf.BpfError:
+        return f"program {identifier}"
+    try:
+        information = _information(descriptor, _ProgramInformation())
+        return f"{information.name.decode(errors='replace') or 'unnamed'} (program {identifier})"
+    finally:
+        os.close(descriptor)
+
+
+def map_information(descriptor: int) -> MapInformation:
+    """Returns an open map's id and shape."""
+    found = _information(descriptor, _MapInformation())
+    return MapInformation(found.id, found.maximum_entries, found.key_size, found.value_size)
+
+
+def link_information(descriptor: int) -> LinkInformation:
+    """Returns what an open cgroup link links."""
+    found = _information(descriptor, _LinkInformation())
+    return LinkInformation(found.id, found.program_id, found.cgroup_id)
+
+
+def link_cgroup(program: int, cgroup_path: str) -> int:
+    """Attaches a sock_ops program to a cgroup by a link; returns its descriptor.
+
+    Raises NotOurs, naming the holder, when another program holds the cgroup
+    exclusively; BpfError with EINVAL when the kernel has no cgroup links (5.7).
+    """
+    with directory(cgroup_path) as cgroup:
+        try:
+            return int(
+                libbpf.library().call(
+                    f"attach to {cgroup_path}",
+                    "bpf_link_create",
+                    program,
+                    cgroup,
+                    CGROUP_SOCK_OPS,
+                    None,
+                )
+            )
+        except libbpf.BpfError as error:
+            if error.errno == errno.EPERM:
+                raise held_by_another(cgroup_path) from error
+            raise
+
+
+def attach_cgroup(program: int, cgroup_path: str) -> None:
+    """Attaches by the call that kernels without cgroup links have.
+
+    Raises NotOurs as link_cgroup does.
+    """
+    with directory(cgroup_path) as cgroup:
+        try:
+            libbpf.library().call(
+                f"attach to {cgroup_path}",
+                "bpf_prog_attach",
+                program,
+                cgroup,
+                CGROUP_SOCK_OPS,
+                ALLOW_MULTIPLE,
+            )
+        except libbpf.BpfError as error:
+            if error.errno == errno.EPERM:
+                raise held_by_another(cgroup_path) from error
+            raise
+
+
+def detach_cgroup(program: int, cgroup_path: str) -> None:
+    """Undoes attach_cgroup; not attached, or no such cgroup, is fine."""
+    try:
+        with directory(cgroup_path) as cgroup:
+            libbpf.library().call(
+                f"detach from {cgroup_path}", "bpf_prog_detach2", program, cgroup, CGROUP_SOCK_OPS
+            )
+    except OSError as error:
+        if error.errno != errno.ENOENT:
+            raise
+
+
+def programs_at(cgroup_path: str) -> tuple[int, ...]:
+    """Returns the ids of the sock_ops programs attached to this cgroup itself."""
+    identifiers = (ctypes.c_uint32 * QUERIED_PROGRAMS)()
+    count = ctypes.c_uint32(QUERIED_PROGRAMS)
+    flags = ctypes.c_uint32()
+    with directory(cgroup_path) as cgroup:
+        libbpf.library().call(
+            f"query {cgroup_path}",
+            "bpf_prog_query",
+            cgroup,
+            CGROUP_SOCK_OPS,
+            0,
+            ctypes.byref(flags),
+            identifiers,
+            ctypes.byref(count),
+        )
+    return tuple(identifiers[: count.value])
+
+
+def update_link(link: int, program: int) -> None:
+    """Swaps a link's program; there is no moment with neither."""
+    libbpf.library().call("swap a link's program", "bpf_link_update", link, program, None)
+
+
+def attach_to_socket_map(program: int, socket_map: int) -> None:
+    """Makes sk_msg run for sockets that enter the map from now on.
+
+    The old call: kernels before 6.10 have no link for sk_msg, and one way that
+    works everywhere needs one test.
+    """
+    libbpf.library().call(
+        "attach to the socket map", "bpf_prog_attach", program, socket_map, SK_MSG_VERDICT, 0
+    )
+
+
+def run_map_iterator(program: int, walked_map: int) -> bytes:
+    """Runs an iterator program over a map; returns all it wrote (kernel 5.10)."""
+    target = _IteratorTarget(map_descriptor=walked_map)
+    options = _LinkOptions(
+        size=ctypes.sizeof(_LinkOptions),
+        iterator_target=ctypes.addressof(target),
+        iterator_target_length=ctypes.sizeof(_IteratorTarget),
+    )
+    library = libbpf.library()
+    link = library.call(
+        "attach the iterator", "bpf_link_create", program, 0, TRACE_ITERATOR, ctypes.byref(options)
+    )
+    try:
+        stream = library.call("start the iterator", "bpf_iter_create", link)
+        with os.fdopen(stream, "rb", buffering=0) as reader:
+            return b"".join(iter(lambda: reader.read(ITERATOR_CHUNK), b""))
+    finally:
+        os.close(link)
+
+
+def held_by_another(cgroup_path: str) -> NotOurs:
+    """Builds the error for a cgroup whose slot another program holds alone."""
+    holders = ", ".join(program_name(identifier) for identifier in programs_at(cgroup_path))
+    return NotOurs(
+        wanted=f"to attach to {cgroup_path} beside others",
+        found=f"it is held exclusively by {holders or 'a program of an ancestor cgroup'}",
+        remedy="have its owner attach it with BPF_F_ALLOW_MULTI, or leave this cgroup out",
+    )
+
+
+def _information(descriptor: int, structure: ctypes.Structure) -> ctypes.Structure:
+    length = ctypes.c_uint32(ctypes.sizeof(structure))
+    libbpf.library().call(
+        "ask the kernel about a BPF object",
+        "bpf_obj_get_info_by_fd",
+        descriptor,
+        ctypes.byref(structure),
+        ctypes.byref(length),
+    )
+    return structure

@@ -1,0 +1,87 @@
+# Copyright (c) meshaccel contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Modes that an on-call engineer holds by hand, against the desired state.
+
+A hold outlives playbook runs and reboots until ``meshaccel on`` lifts it: what
+was switched off in an incident must not come back by itself.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from .errors import InvalidInput
+from .model import Json, Mode
+from .paths import NodePaths
+from .system import files
+
+
+@dataclass(frozen=True)
+class Hold:
+    """What is held of one accelerator: all of it, or single cgroups."""
+
+    mode: Mode | None = None
+    cgroups: Mapping[str, Mode] = field(default_factory=dict)
+
+    @property
+    def empty(self) -> bool:
+        """True when nothing is held."""
+        return self.mode is None and not self.cgroups
+
+
+def read(paths: NodePaths, accelerator: str) -> Hold:
+    """Returns the hold on an accelerator.
+
+    Raises InvalidInput when the file is damaged: guessing could switch on what
+    somebody switched off.
+    """
+    held = read_all(paths).get(accelerator, {})
+    try:
+        mode = held.get("mode")
+        return Hold(
+            Mode(mode) if mode else None,
+            {path: Mode(value) for path, value in held.get("cgroups", {}).items()},
+        )
+    except (ValueError, AttributeError) as error:
+        raise damaged(paths, error) from error
+
+
+def write(paths: NodePaths, accelerator: str, hold: Hold) -> None:
+    """Replaces the hold on an accelerator; an empty one removes it."""
+    everything = dict(read_all(paths))
+    everything.pop(accelerator, None)
+    if not hold.empty:
+        everything[accelerator] = {
+            "mode": hold.mode.value if hold.mode else None,
+            "cgroups": {path: mode.value for path, mode in hold.cgroups.items()},
+        }
+    if everything:
+        text = json.dumps(everything, indent=2, sort_keys=True) + "\n"
+        files.write(paths.holds, text.encode())
+    else:
+        files.remove(paths.holds)
+
+
+def read_all(paths: NodePaths) -> Mapping[str, dict[str, Json]]:
+    """Returns the holds of all accelerators as the file has them."""
+    content = files.read(paths.holds)
+    if content is None:
+        return {}
+    try:
+        everything = json.loads(content)
+    except ValueError as error:
+        raise damaged(paths, error) from error
+    if not isinstance(everything, dict):
+        raise damaged(paths, "no dictionary")
+    return everything
+
+
+def damaged(paths: NodePaths, cause: object) -> InvalidInput:
+    """Builds the error for a holds file that cannot be read."""
+    return InvalidInput(
+        wanted=f"the held modes in {paths.holds}",
+        found=f"a file that was damaged or edited by hand ({cause})",
+        remedy="remove the file if no accelerator must stay off, then run again",
+    )

@@ -1,0 +1,108 @@
+# Copyright (c) meshaccel contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Files and directories below root's control: atomic writes, no symlinks."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import stat
+
+from ..errors import NotOurs
+
+
+def read(path: str) -> bytes | None:
+    """Returns a regular file's bytes, or None when there is no file.
+
+    Raises NotOurs when a symlink or anything but a regular file is there.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise refuse(path) from error
+    with os.fdopen(descriptor, "rb") as stream:
+        if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+            raise refuse(path)
+        return stream.read()
+
+
+def write(path: str, content: bytes, mode: int = 0o644) -> None:
+    """Replaces a file by rename in its own directory; readers see old or new.
+
+    Raises NotOurs when a symlink or anything but a regular file is there.
+    """
+    require_regular_or_absent(path)
+    directory = os.path.dirname(path)
+    make_directory(directory)
+    temporary = os.path.join(directory, f".{os.path.basename(path)}.{secrets.token_hex(6)}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            os.fchmod(stream.fileno(), mode)
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.rename(temporary, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
+    synchronize_directory(directory)
+
+
+def remove(path: str) -> None:
+    """Removes a regular file; nothing there is fine.
+
+    Raises NotOurs when a symlink or anything but a regular file is there.
+    """
+    require_regular_or_absent(path)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+
+
+def make_directory(path: str, mode: int = 0o755) -> None:
+    """Creates a directory and its parents.
+
+    Raises NotOurs when the path is a symlink or not a directory.
+    """
+    os.makedirs(path, mode=mode, exist_ok=True)
+    if not stat.S_ISDIR(os.lstat(path).st_mode):
+        raise refuse(path)
+
+
+def remove_empty_directory(path: str) -> None:
+    """Removes a directory if it is there and empty."""
+    with contextlib.suppress(FileNotFoundError, OSError):
+        os.rmdir(path)
+
+
+def require_regular_or_absent(path: str) -> None:
+    """Raises NotOurs unless the path is a regular file or nothing at all."""
+    try:
+        mode = os.lstat(path).st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISREG(mode):
+        raise refuse(path)
+
+
+def synchronize_directory(path: str) -> None:
+    """Makes a rename in the directory survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def refuse(path: str) -> NotOurs:
+    """Builds the error for a path that holds something else than our file."""
+    kind = "a symlink" if os.path.islink(path) else "no regular file"
+    return NotOurs(
+        wanted=f"a regular file at {path}",
+        found=f"{kind} there",
+        remedy="remove it if nobody needs it, then run again",
+    )
