@@ -11,9 +11,10 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 WITH_PACKAGE := PYTHONPATH=$(CURDIR)/module_utils
 PYTEST := $(PYTHON) -m pytest
 NODE_RELEASE := build/node_release.json
+C_SOURCES = $(shell find bpf tests -name '*.[ch]')
 
 .PHONY: help demo test test-unit test-kernel test-peers bench root bpf node-release clean lock
-.PHONY: lint lint-ansible lint-yaml lint-python lint-types lint-shell lint-c
+.PHONY: format lint lint-ansible lint-yaml lint-python lint-types lint-shell lint-c
 
 help: ## list the targets
 	@./run help
@@ -66,7 +67,11 @@ lint-shell:
 	shellcheck $(shell grep -rIlE '^\#!.*\<(ba)?sh$$' --exclude-dir=.git --exclude-dir=.venv --exclude-dir=build .)
 
 lint-c:
-	clang-format --dry-run -Werror $(shell find bpf tests -name '*.[ch]')
+	clang-format --dry-run -Werror $(C_SOURCES)
+
+format: ## lay out Python and C as lint wants it
+	ruff format .
+	clang-format -i $(C_SOURCES)
 
 clean: ## remove everything that was built, the virtual environment too
 	rm -rf build .venv

@@ -61,6 +61,10 @@ def apply(plan: Plan, handlers: Mapping[str, Handler], before_action: BeforeActi
         except (MeshaccelError, OSError) as error:
             undo_errors = undo(tuple(done), handlers)
             raise failure(action, str(error), undo_errors) from error
+        except BaseException:
+            # Ctrl-C, or a defect of ours: the node must not stay half done either.
+            undo(tuple(done), handlers)
+            raise
 
 
 def undo(done: Plan, handlers: Mapping[str, Handler]) -> tuple[str, ...]:
@@ -110,6 +114,9 @@ def converge(
         remaining = make_plan(after)
     except (MeshaccelError, OSError) as error:
         raise failure(plan[-1], f"then: {error}", undo(plan, handlers)) from error
+    except BaseException:
+        undo(plan, handlers)
+        raise
     if remaining:
         left = "; ".join(action.summary for action in remaining)
         raise failure(plan[-1], f"the node still needs: {left}", undo(plan, handlers))

@@ -37,15 +37,17 @@ def read(paths: NodePaths, accelerator: str) -> Hold:
     Raises InvalidInput when the file is damaged: guessing could switch on what
     somebody switched off.
     """
-    held = read_all(paths).get(accelerator, {})
+    held = read_all(paths).get(accelerator)
+    if held is None:
+        return Hold()
     try:
-        mode = held.get("mode")
+        mode, cgroups = held["mode"], held["cgroups"]
         return Hold(
-            Mode(mode) if mode else None,
-            {path: Mode(value) for path, value in held.get("cgroups", {}).items()},
+            None if mode is None else Mode(mode),
+            {path: Mode(value) for path, value in cgroups.items()},
         )
-    except (ValueError, AttributeError) as error:
-        raise damaged(paths, error) from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise damaged(paths, repr(error)) from error
 
 
 def write(paths: NodePaths, accelerator: str, hold: Hold) -> None:

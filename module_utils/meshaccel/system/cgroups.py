@@ -60,6 +60,9 @@ class Hierarchy:
         """Returns the relative paths of the cgroups with these ids, of those alive."""
         wanted = set(identifiers)
         found: dict[int, str] = {}
+        root = os.lstat(self.mount).st_ino
+        if root in wanted:
+            found[root] = self.relative(self.mount)
         pending = [self.mount]
         while pending and len(found) < len(wanted):
             directory = pending.pop()
@@ -94,11 +97,18 @@ def systemd_candidates(unit: str) -> tuple[str, ...]:
     """Returns where a unit's cgroup can be, relative to the mount.
 
     A slice ``a-b.slice`` lies in ``a.slice/a-b.slice`` (systemd.slice(5));
-    a service or scope lies in system.slice unless it says otherwise.
+    a service or scope lies in system.slice unless it says otherwise, an instance
+    such as app@1.service in a slice of its template (systemd.resource-control(5)).
     """
     stem, _, kind = unit.rpartition(".")
     if kind != "slice":
-        return (f"system.slice/{unit}",)
+        template, separator, _ = stem.partition("@")
+        if not separator:
+            return (f"system.slice/{unit}",)
+        escaped = template.replace("-", "\\x2d")
+        return (f"system.slice/system-{escaped}.slice/{unit}", f"system.slice/{unit}")
+    if stem == "-":
+        return (".",)
     parts = stem.split("-")
     steps = ["-".join(parts[: count + 1]) + ".slice" for count in range(len(parts))]
     return ("/".join(steps),)

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import stat
@@ -17,15 +18,20 @@ def read(path: str) -> bytes | None:
 
     Raises NotOurs when a symlink or anything but a regular file is there.
     """
+    # Non-blocking, since opening a FIFO would wait for a writer.
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        descriptor = os.open(path, flags)
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise refuse(path) from error
+        if error.errno == errno.ELOOP:
+            raise refuse(path, "a regular file") from error
+        raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise refuse(path, "a regular file")
     with os.fdopen(descriptor, "rb") as stream:
-        if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
-            raise refuse(path)
         return stream.read()
 
 
@@ -68,9 +74,12 @@ def make_directory(path: str, mode: int = 0o755) -> None:
 
     Raises NotOurs when the path is a symlink or not a directory.
     """
-    os.makedirs(path, mode=mode, exist_ok=True)
+    try:
+        os.makedirs(path, mode=mode, exist_ok=True)
+    except FileExistsError as error:
+        raise refuse(path, "a directory") from error
     if not stat.S_ISDIR(os.lstat(path).st_mode):
-        raise refuse(path)
+        raise refuse(path, "a directory")
 
 
 def remove_empty_directory(path: str) -> None:
@@ -86,7 +95,7 @@ def require_regular_or_absent(path: str) -> None:
     except FileNotFoundError:
         return
     if not stat.S_ISREG(mode):
-        raise refuse(path)
+        raise refuse(path, "a regular file")
 
 
 def synchronize_directory(path: str) -> None:
@@ -98,11 +107,10 @@ def synchronize_directory(path: str) -> None:
         os.close(descriptor)
 
 
-def refuse(path: str) -> NotOurs:
-    """Builds the error for a path that holds something else than our file."""
-    kind = "a symlink" if os.path.islink(path) else "no regular file"
+def refuse(path: str, wanted: str) -> NotOurs:
+    """Builds the error for a path that holds something else than wanted."""
     return NotOurs(
-        wanted=f"a regular file at {path}",
-        found=f"{kind} there",
+        wanted=f"{wanted} at {path}",
+        found="a symlink there" if os.path.islink(path) else "something else there",
         remedy="remove it if nobody needs it, then run again",
     )

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 from dataclasses import dataclass
 
 from ..errors import MeshaccelError
@@ -13,6 +14,8 @@ from ..errors import MeshaccelError
 MOUNT_INFORMATION = "/proc/self/mountinfo"
 #: The source column of a mount of ours, in /proc/mounts.
 MARK = "meshaccel"
+#: How mountinfo writes a space, a tab, a newline and a backslash in a path.
+OCTAL_ESCAPE = re.compile(r"\\([0-7]{3})")
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,7 @@ def parse(text: str) -> tuple[Mount, ...]:
     for line in text.splitlines():
         left, _, right = line.partition(" - ")
         fields, rest = left.split(" "), right.split(" ")
-        point = fields[4].encode().decode("unicode_escape")
+        point = OCTAL_ESCAPE.sub(lambda match: chr(int(match[1], 8)), fields[4])
         options = fields[5].split(",") + rest[2].split(",")
         mounts[point] = Mount(point, rest[0], rest[1], "ro" in options)
     return tuple(mounts.values())
@@ -39,7 +42,7 @@ def parse(text: str) -> tuple[Mount, ...]:
 
 def current() -> tuple[Mount, ...]:
     """Returns this process's mounts."""
-    with open(MOUNT_INFORMATION, encoding="utf-8") as stream:
+    with open(MOUNT_INFORMATION, encoding="utf-8", errors="surrogateescape") as stream:
         return parse(stream.read())
 
 

@@ -22,8 +22,9 @@ DEFAULT_RECEIVE_MEMORY_LIMIT = 4 * 1024 * 1024
 SMALLEST_RECEIVE_MEMORY_LIMIT = 64 * 1024
 LARGEST_RECEIVE_MEMORY_LIMIT = 1024 * 1024 * 1024
 LARGEST_PORT = 65535
-UNIT_NAME = re.compile(r"^[A-Za-z0-9:_.\\@-]+\.(service|slice|scope)$")
-POD_UID = re.compile(r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$|^[0-9a-f]{32}$")
+LONGEST_NUMBER = 18
+UNIT_NAME = re.compile(r"[A-Za-z0-9:_.\\@-]+\.(service|slice|scope)")
+POD_UID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{32}")
 
 KEYS = frozenset({"state", "mode", "cgroups", "ports", "maximum_connections", "receive_memory_limit"})
 CGROUP_SELECTORS = ("path", "systemd_unit", "kubernetes_pod")
@@ -91,8 +92,13 @@ def parse(raw: Mapping[str, Json], hierarchy: cgroups.Hierarchy) -> Desired:
     Raises InvalidInput for the first thing that is wrong.
     """
     reject_unknown(raw, KEYS, "sockops")
-    ports = parse_ports(raw.get("ports") or [])
+    ports = parse_ports(given(raw, "ports"))
     wishes = tuple(parse_cgroup(entry, ports, hierarchy) for entry in listed(raw, "cgroups"))
+    return validated(raw, wishes)
+
+
+def validated(raw: Mapping[str, Json], wishes: tuple[CgroupWish, ...]) -> Desired:
+    """Checks what is common to role variables and the kept document."""
     check_no_duplicates(wishes)
     if len(wishes) >= layout.POLICIES:
         invalid(f"at most {layout.POLICIES - 1} cgroups", str(len(wishes)), "name parents instead")
@@ -117,27 +123,24 @@ def load_document(content: bytes, path: str) -> Desired:
     """Reads back what document() wrote; raises InvalidInput when it is damaged."""
     try:
         raw = json.loads(content)
-        return Desired(
-            present=raw["state"] == "present",
-            mode=Mode(raw["mode"]),
-            cgroups=tuple(
-                CgroupWish(
-                    str(entry["label"]),
-                    tuple(str(candidate) for candidate in entry["candidates"]),
-                    Mode(entry["mode"]),
-                    parse_ports(entry["ports"]),
-                )
-                for entry in raw["cgroups"]
-            ),
-            maximum_connections=int(raw["maximum_connections"]),
-            receive_memory_limit=int(raw["receive_memory_limit"]),
-        )
-    except (ValueError, KeyError, TypeError) as error:
+        if not isinstance(raw, Mapping) or not KEYS.issuperset(raw) or "state" not in raw:
+            invalid("the keys of a desired state", repr(raw), "restore the file")
+        return validated(raw, tuple(map(load_wish, listed(raw, "cgroups"))))
+    except (ValueError, KeyError, TypeError, InvalidInput) as error:
         raise InvalidInput(
             wanted=f"the desired state in {path}",
             found=f"a file that was damaged or edited by hand ({error!r})",
             remedy="run the playbook again; it writes the file anew",
         ) from error
+
+
+def load_wish(entry: Mapping[str, Json]) -> CgroupWish:
+    """Reads one cgroup of a kept document; raises KeyError, TypeError or InvalidInput."""
+    places = tuple(listed(entry, "candidates"))
+    if not places or not all(isinstance(place, str) for place in places):
+        invalid("the places of a cgroup", repr(entry), "restore the file")
+    mode = choice(entry, "mode", tuple(mode.value for mode in Mode), "on")
+    return CgroupWish(str(entry["label"]), places, Mode(mode), parse_ports(entry["ports"]))
 
 
 def parse_cgroup(
@@ -149,15 +152,17 @@ def parse_cgroup(
     if not isinstance(entry, Mapping):
         invalid("a cgroup as a path or a dictionary", repr(entry), "see docs/sockops.md")
     reject_unknown(entry, CGROUP_KEYS, "sockops_cgroups")
-    selectors = [name for name in CGROUP_SELECTORS if entry.get(name)]
+    selectors = [name for name in CGROUP_SELECTORS if entry.get(name) is not None]
     if len(selectors) != 1:
         invalid(
             "exactly one of " + ", ".join(CGROUP_SELECTORS) + " for a cgroup",
             ", ".join(selectors) or "none of them",
             "name the cgroup in one way",
         )
-    value = str(entry[selectors[0]])
-    ports = parse_ports(entry["ports"]) if entry.get("ports") else default_ports
+    value = entry[selectors[0]]
+    if not isinstance(value, str) or not value or "\0" in value:
+        invalid(f"a {selectors[0]} as text", repr(value), "for example kubepods.slice")
+    ports = default_ports if entry.get("ports") is None else parse_ports(entry["ports"])
     return CgroupWish(
         label=value,
         candidates=candidates(selectors[0], value, hierarchy),
@@ -171,10 +176,10 @@ def candidates(selector: str, value: str, hierarchy: cgroups.Hierarchy) -> tuple
     if selector == "path":
         return (hierarchy.relative(value),)
     if selector == "systemd_unit":
-        if not UNIT_NAME.match(value):
+        if not UNIT_NAME.fullmatch(value):
             invalid("a service, slice or scope unit", repr(value), "for example nginx.service")
         return cgroups.systemd_candidates(value)
-    if not POD_UID.match(value):
+    if not POD_UID.fullmatch(value):
         invalid("a pod's UID", repr(value), "see metadata.uid of the pod")
     return cgroups.kubernetes_candidates(value)
 
@@ -193,7 +198,7 @@ def parse_port_range(entry: Json) -> PortRange:
     """Parses one port or range."""
     first, separator, last = str(entry).partition("-")
     numbers = (first, last if separator else first)
-    if isinstance(entry, bool) or not all(text.isascii() and text.isdigit() for text in numbers):
+    if isinstance(entry, bool) or not all(is_number(text) for text in numbers):
         invalid("a port or a range of ports", repr(entry), 'for example 15006 or "8000-8100"')
     result = PortRange(int(numbers[0]), int(numbers[1]))
     if not 1 <= result.first <= result.last <= LARGEST_PORT:
@@ -239,11 +244,21 @@ def number(raw: Mapping[str, Json], key: str, default: int, smallest: int, large
     value = raw.get(key)
     if value is None:
         return default
-    if isinstance(value, bool) or not str(value).isdigit():
+    if isinstance(value, bool) or not is_number(str(value)):
         invalid(f"a whole number for sockops_{key}", repr(value), "correct it")
     if not smallest <= int(value) <= largest:
         invalid(f"sockops_{key} from {smallest} to {largest}", str(value), "correct it")
     return int(value)
+
+
+def is_number(text: str) -> bool:
+    """True for plain decimal digits, few enough that int() takes them."""
+    return text.isascii() and text.isdigit() and len(text) <= LONGEST_NUMBER
+
+
+def given(raw: Mapping[str, Json], key: str) -> Json:
+    """Returns a list-valued key; absent or null means an empty list."""
+    return [] if raw.get(key) is None else raw[key]
 
 
 def reject_unknown(raw: Mapping[str, Json], known: frozenset[str], where: str) -> None:

@@ -21,12 +21,12 @@ from ... import holds
 from ...bpf import attach, layouts, libbpf, maps
 from ...bpf.objects import BpfObject
 from ...engine import Handler
-from ...errors import Unsupported
+from ...errors import MeshaccelError, NotOurs, Unsupported
 from ...model import Json, Mode
 from ...paths import NodePaths
 from ...system import cgroups, files, mounts
 from . import NAME, layout
-from .observe import Places, list_directory, read_control
+from .observe import Places, list_directory, observe_object, read_control
 
 RELEASE_DONE = 1
 RELEASE_QUEUE_NOT_EMPTY = 2
@@ -67,14 +67,18 @@ class Handlers:
             "sockops.attach": self.attach,
             "sockops.detach": self.detach,
             "sockops.release": self.release,
-            "sockops.lift_hold": self.lift_hold,
+            "sockops.hold": self.hold,
+            "sockops.cannot_reload": self.cannot_reload,
         }
 
     # ---- files and mounts ----
 
     def mount(self, arguments: Mapping[str, Json]) -> None:
-        """Mounts bpffs with our mark."""
-        mounts.mount_bpffs(str(arguments["point"]))
+        """Mounts bpffs with our mark, unless there is one."""
+        point = str(arguments["point"])
+        mount = mounts.at(point, mounts.current())
+        if mount is None or mount.kind != "bpf":
+            mounts.mount_bpffs(point)
 
     def unmount(self, arguments: Mapping[str, Json]) -> None:
         """Unmounts our bpffs, once our own empty directories are out of it."""
@@ -91,16 +95,23 @@ class Handlers:
         """Removes a file of ours."""
         files.remove(str(arguments["path"]))
 
-    def lift_hold(self, _: Mapping[str, Json]) -> None:
-        """Forgets what an operator held of sockops."""
-        holds.write(self._paths, NAME, holds.Hold())
+    def hold(self, arguments: Mapping[str, Json]) -> None:
+        """Keeps what an operator holds of sockops; nothing lifts it."""
+        mode, held_cgroups = arguments["mode"], arguments["cgroups"]
+        hold = holds.Hold(
+            Mode(mode) if mode else None,
+            {path: Mode(value) for path, value in held_cgroups.items()},
+        )
+        holds.write(self._paths, NAME, hold)
 
     # ---- loading ----
 
     def load(self, arguments: Mapping[str, Json]) -> None:
         """Loads the object, switched off, and pins all of it."""
         path, digest = str(arguments["object"]), str(arguments["digest"])
-        layouts.check(path, layout.STRUCTURES)
+        check_object(path, digest)
+        if os.path.isdir(self._places.root):
+            self.unload({})
         self._make_directories()
         sockets = int(arguments["maximum_connections"]) * layout.SOCKETS_PER_CONNECTION
         with loaded_object(path, {"sockets": sockets, "ends": sockets}) as loaded:
@@ -113,7 +124,7 @@ class Handlers:
     def load_programs(self, arguments: Mapping[str, Json]) -> None:
         """Loads another version's programs on the maps there are."""
         path, digest = str(arguments["object"]), str(arguments["digest"])
-        layouts.check(path, layout.STRUCTURES)
+        check_object(path, digest)
         self.discard_programs({"digest": digest})
         with contextlib.ExitStack() as stack:
             reused: dict[str, int] = {}
@@ -140,8 +151,21 @@ class Handlers:
         self._write_control(self._mode(), digest)
 
     def discard_programs(self, arguments: Mapping[str, Json]) -> None:
-        """Unpins a version's programs."""
-        remove_tree(self._places.programs(str(arguments["digest"])))
+        """Unpins a version's programs; the running version's stay."""
+        digest = str(arguments["digest"])
+        if digest != self._digest():
+            remove_tree(self._places.programs(digest))
+
+    def cannot_reload(self, arguments: Mapping[str, Json]) -> None:
+        """Stands for a way back that there is none of.
+
+        Raises MeshaccelError, so that the operator learns of it.
+        """
+        raise MeshaccelError(
+            wanted="the version before loaded again",
+            found=str(arguments["reason"]),
+            remedy="connections go by TCP until the next successful run",
+        )
 
     def unload(self, _: Mapping[str, Json]) -> None:
         """Detaches from every cgroup and removes every pin.
@@ -149,8 +173,8 @@ class Handlers:
         Sockets that still hold redirected bytes keep their place in the maps,
         and so the maps, until they close; the kernel then frees both.
         """
-        for index, path in self._unlinked_cgroups():
-            self.detach({"policy": index, "path": path})
+        for index, identifier, path in self._unlinked_cgroups():
+            self.detach({"policy": index, "cgroup_id": identifier, "path": path})
         remove_tree(self._places.root)
         files.remove_empty_directory(self._paths.pins)
 
@@ -188,14 +212,16 @@ class Handlers:
         index, path = int(arguments["policy"]), self._hierarchy.absolute(str(arguments["path"]))
         with self._program(self._digest(), "meshaccel_connection") as program:
             self._attach_program(program, path, self._places.link(index))
-        with maps.Map.pinned(
-            self._places.map("cgroup_policies"), ctypes.c_uint64, ctypes.c_uint32
-        ) as assignments:
-            assignments.write(ctypes.c_uint64(int(arguments["cgroup_id"])), ctypes.c_uint32(index))
+        self._assign(int(arguments["cgroup_id"]), index)
 
     def detach(self, arguments: Mapping[str, Json]) -> None:
-        """Detaches from a cgroup and frees its policy."""
+        """Detaches from a cgroup and frees its policy.
+
+        What the cgroup's program reads as its policy outlives the attachment in
+        the kernel, so it is set back before somebody else gets the index.
+        """
         index = int(arguments["policy"])
+        self._assign(int(arguments["cgroup_id"]), layout.UNCONFIGURED_POLICY)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._places.link(index))
         if arguments["path"] is not None:
@@ -273,14 +299,14 @@ class Handlers:
             os.close(link)
 
     def _switch_unlinked(self, previous: str, program: int) -> None:
-        for _, path in self._unlinked_cgroups():
+        for _, _, path in self._unlinked_cgroups():
             absolute = self._hierarchy.absolute(path)
             attach.attach_cgroup(program, absolute)
             with self._program(previous, "meshaccel_connection") as old:
                 attach.detach_cgroup(old, absolute)
 
-    def _unlinked_cgroups(self) -> list[tuple[int, str]]:
-        """Cgroups attached by the old call: they have a policy but no link."""
+    def _unlinked_cgroups(self) -> list[tuple[int, int, str]]:
+        """Policy, id and path of cgroups attached by the old call: they have no link."""
         try:
             with self._policies() as policies:
                 used = {key.value: policy.cgroup_id for key, policy in policies.items()}
@@ -294,7 +320,16 @@ class Handlers:
         if not unlinked:
             return []
         paths = self._hierarchy.paths_of(unlinked.values())
-        return [(index, paths[found]) for index, found in unlinked.items() if found in paths]
+        return [(index, found, paths[found]) for index, found in unlinked.items() if found in paths]
+
+    def _assign(self, cgroup_id: int, index: int) -> None:
+        """Tells the program in a cgroup its policy; fine when it is not attached."""
+        with maps.Map.pinned(
+            self._places.map("cgroup_policies"), ctypes.c_uint64, ctypes.c_uint32
+        ) as assignments:
+            key = ctypes.c_uint64(cgroup_id)
+            if assignments.read(key) is not None:
+                assignments.write(key, ctypes.c_uint32(index))
 
     def _policies(self) -> maps.Map[ctypes.c_uint32, layout.Policy]:
         return maps.Map.pinned(self._places.map("policies"), ctypes.c_uint32, layout.Policy)
@@ -354,6 +389,21 @@ def loaded_object(
         found=failures[-1],
         remedy="node_capabilities says what this kernel lacks; 6.1 and newer are known to do",
     )
+
+
+def check_object(path: str, digest: str) -> None:
+    """Checks that an object file is the one the plan was made for, and ours.
+
+    Raises NotOurs or MeshaccelError.
+    """
+    found = observe_object(path)
+    if found is None or found.digest != digest:
+        raise NotOurs(
+            wanted=f"the BPF object {digest} at {path}",
+            found=found.digest if found else "no such file",
+            remedy="run the role node_runtime first (playbooks/site.yml does)",
+        )
+    layouts.check(path, layout.STRUCTURES)
 
 
 def make_pin_directory(path: str) -> None:

@@ -20,6 +20,9 @@ from ...system import cgroups, files, mounts
 from . import NAME, layout
 from .desired import Desired, PortRange
 
+#: What the kernel itself puts into a fresh bpffs (CONFIG_BPF_PRELOAD).
+KERNEL_ENTRIES = frozenset({"maps.debug", "progs.debug"})
+
 
 @dataclass(frozen=True)
 class Places:
@@ -93,6 +96,11 @@ class Loaded:
     same_layout: bool = False
     attachments: tuple[Attachment, ...] = ()
 
+    @property
+    def usable(self) -> bool:
+        """True when this version of the package can switch and update it in place."""
+        return self.complete and self.same_layout
+
 
 @dataclass(frozen=True)
 class ObjectFile:
@@ -150,7 +158,7 @@ def observe_bpffs(paths: NodePaths) -> Bpffs:
     mount = mounts.at(paths.bpffs, mounts.current())
     if mount is None or mount.kind != "bpf":
         return Bpffs(mounted=False)
-    entries = set(list_directory(paths.bpffs))
+    entries = set(list_directory(paths.bpffs)) - KERNEL_ENTRIES
     ours = set(list_directory(paths.pins))
     return Bpffs(
         mounted=True,

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from ...errors import InvalidInput, Unsupported
+from ...holds import Hold
 from ...model import Action, Json, Mode, Plan
 from ...paths import NodePaths
 from . import NAME, layout
@@ -103,6 +104,10 @@ def make_plan(desired: Desired, observed: Observed, paths: NodePaths, *, skip_mi
         )
     plan = list(mounting(observed, paths))
     loaded = observed.loaded
+    stale: Plan = ()
+    if loaded is not None and loaded.usable:
+        plan += switching_off(loaded, resolved)
+        loaded = replace(loaded, mode=mode_meanwhile(loaded.mode, resolved.mode))
     if loaded is not None and must_replace(loaded, desired):
         plan += unloading(loaded, object_file)
         loaded = None
@@ -111,20 +116,17 @@ def make_plan(desired: Desired, observed: Observed, paths: NodePaths, *, skip_mi
         loaded = Loaded(True, object_file.digest, Mode.OFF, desired.maximum_connections, True)
     elif loaded.digest != object_file.digest:
         plan += updating(loaded, object_file)
-    plan += switching_off(loaded, resolved)
+        stale = (discard_programs(loaded.digest),)
     plan += leaving(loaded, resolved)
     plan += joining(loaded, resolved)
-    plan += switching_on(loaded, resolved)
-    return tuple(plan) + committing(desired, observed, paths)
+    plan += set_mode(loaded.mode, resolved.mode)
+    # The version before is thrown away last: until then there is a way back to it.
+    return tuple(plan) + committing(desired, observed, paths) + stale
 
 
 def must_replace(loaded: Loaded, desired: Desired) -> bool:
     """True when the loaded version cannot be updated in place."""
-    return (
-        not loaded.complete
-        or not loaded.same_layout
-        or loaded.maximum_connections != desired.maximum_connections
-    )
+    return not loaded.usable or loaded.maximum_connections != desired.maximum_connections
 
 
 def mounting(observed: Observed, paths: NodePaths) -> Plan:
@@ -161,22 +163,32 @@ def unloading(loaded: Loaded, object_file: ObjectFile | None) -> Plan:
     the tail-call table, which sends everything to TCP as well.
     """
     unload = Action("sockops.unload", "unload sockops", {}, reloading(loaded, object_file))
-    if not loaded.complete or not loaded.same_layout:
+    if not loaded.usable:
         return (unload,)
     return (*set_mode(loaded.mode, Mode.OFF), release_action(), unload)
 
 
 def reloading(loaded: Loaded, object_file: ObjectFile | None) -> Plan:
-    """The way back of an unload: everything as it was observed."""
-    if object_file is None or not loaded.complete:
-        return ()
+    """The way back of an unload: everything as it was observed, where that can be."""
+    if object_file is None or not loaded.usable or object_file.digest != loaded.digest:
+        reason = f"the version {loaded.digest or 'with missing pins'} cannot be loaded again"
+        return (Action("sockops.cannot_reload", "load the version before", {"reason": reason}),)
     steps = [load_action(object_file, loaded.maximum_connections)]
     for attachment in loaded.attachments:
-        policy = policy_of(attachment)
-        if policy is not None and attachment.attached:
-            steps += [write_policy(attachment.policy, policy), attach_action(attachment.policy, policy)]
+        steps += rejoining(attachment)
     steps += set_mode(Mode.OFF, loaded.mode)
     return tuple(steps)
+
+
+def rejoining(entry: Attachment) -> list[Action]:
+    """Restores a policy as it was observed, attached if it was."""
+    policy = policy_of(entry)
+    if policy is None:
+        return []
+    steps = [write_policy(entry.policy, policy)]
+    if entry.attached:
+        steps.append(attach_action(entry.policy, policy))
+    return steps
 
 
 def updating(loaded: Loaded, object_file: ObjectFile) -> Plan:
@@ -189,7 +201,6 @@ def updating(loaded: Loaded, object_file: ObjectFile) -> Plan:
             (discard_programs(object_file.digest),),
         ),
         switch_programs(object_file.digest, (switch_programs(loaded.digest, ()),)),
-        discard_programs(loaded.digest),
     )
 
 
@@ -210,11 +221,9 @@ def switching_off(loaded: Loaded, resolved: Resolved) -> Plan:
     return set_mode(loaded.mode, resolved.mode)
 
 
-def switching_on(loaded: Loaded, resolved: Resolved) -> Plan:
-    """The node's switch, when it goes to on: after everything else."""
-    if resolved.mode is not Mode.ON:
-        return ()
-    return set_mode(loaded.mode, resolved.mode)
+def mode_meanwhile(loaded: Mode, wished: Mode) -> Mode:
+    """The mode in force between switching off, first, and switching on, last."""
+    return loaded if wished is Mode.ON else wished
 
 
 def set_mode(before: Mode, after: Mode) -> Plan:
@@ -255,16 +264,13 @@ def leaving(loaded: Loaded, resolved: Resolved) -> Plan:
             plan.append(write_policy(entry.policy, replace(policy, mode=Mode.OFF), undo))
     plan.append(release_action())
     for entry in gone:
-        policy = policy_of(entry)
-        restore: Plan = ()
-        if policy is not None:
-            restore = (write_policy(entry.policy, policy), attach_action(entry.policy, policy))
+        place = {"policy": entry.policy, "path": entry.path, "cgroup_id": entry.cgroup_id}
         plan.append(
             Action(
                 "sockops.detach",
                 f"leave cgroup {entry.path or 'that is gone'}",
-                {"policy": entry.policy, "path": entry.path},
-                restore,
+                place,
+                tuple(rejoining(entry)),
             )
         )
     return tuple(plan)
@@ -287,7 +293,7 @@ def joining(loaded: Loaded, resolved: Resolved) -> Plan:
             if policy_of(entry) != policy:
                 plan.append(write_policy(index, policy, undo_of_policy(entry)))
         if entry is None or not entry.attached:
-            plan.append(attach_action(index, policy))
+            plan.append(attach_action(index, policy, undo_of_policy(entry)))
     return tuple(plan)
 
 
@@ -310,10 +316,12 @@ def policy_of(entry: Attachment) -> Policy | None:
     return Policy(entry.cgroup_id, entry.path, entry.mode, entry.ports, entry.receive_memory_limit)
 
 
-def undo_of_policy(entry: Attachment) -> Plan:
-    """The way back of a policy that is rewritten."""
-    policy = policy_of(entry)
-    return () if policy is None else (write_policy(entry.policy, policy),)
+def undo_of_policy(entry: Attachment | None) -> Plan:
+    """The way back of a policy that is rewritten, or cleared by a detach."""
+    policy = policy_of(entry) if entry is not None else None
+    if entry is None or policy is None:
+        return ()
+    return (write_policy(entry.policy, policy),)
 
 
 def write_policy(index: int, policy: Policy, undo: Plan = ()) -> Action:
@@ -327,7 +335,7 @@ def write_policy(index: int, policy: Policy, undo: Plan = ()) -> Action:
     )
 
 
-def attach_action(index: int, policy: Policy) -> Action:
+def attach_action(index: int, policy: Policy, policy_before: Plan = ()) -> Action:
     """Builds the attachment of a cgroup to its policy, and its way back."""
     arguments = {"policy": index, "path": policy.path, "cgroup_id": policy.cgroup_id}
     return Action(
@@ -335,11 +343,8 @@ def attach_action(index: int, policy: Policy) -> Action:
         f"join cgroup {policy.path}",
         arguments,
         (
-            Action(
-                "sockops.detach",
-                f"leave cgroup {policy.path}",
-                {"policy": index, "path": policy.path},
-            ),
+            Action("sockops.detach", f"leave cgroup {policy.path}", arguments),
+            *policy_before,
         ),
     )
 
@@ -379,11 +384,22 @@ def removal(observed: Observed, paths: NodePaths) -> Plan:
             Action("file.remove", f"remove {path}", {"path": path}, undo_of_document(observed, paths))
         )
     if not observed.hold.empty:
-        plan.append(Action("sockops.lift_hold", "lift the operator's hold on sockops"))
+        keep = Action("sockops.hold", "hold sockops again", hold_arguments(observed.hold))
+        nothing = hold_arguments(Hold())
+        lift = "lift the operator's hold on sockops"
+        plan.append(Action("sockops.hold", lift, nothing, (keep,)))
     if observed.bpffs.ours and observed.bpffs.only_sockops:
         mount = Action("bpffs.mount", f"mount bpffs at {paths.bpffs}", {"point": paths.bpffs})
         plan.append(Action("bpffs.unmount", f"unmount {paths.bpffs}", {"point": paths.bpffs}, (mount,)))
     return tuple(plan)
+
+
+def hold_arguments(hold: Hold) -> dict[str, Json]:
+    """Returns the arguments of the action that keeps a hold; an empty one lifts it."""
+    return {
+        "mode": hold.mode.value if hold.mode else None,
+        "cgroups": {path: mode.value for path, mode in hold.cgroups.items()},
+    }
 
 
 def require_object(observed: Observed) -> ObjectFile:

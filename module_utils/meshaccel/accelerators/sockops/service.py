@@ -17,7 +17,7 @@ from ...system import cgroups, files
 from . import NAME, layout
 from .desired import Desired, load_document, parse
 from .handlers import Handlers
-from .observe import Observed, Places, observe, observe_loaded
+from .observe import ObjectFile, Observed, Places, observe, observe_loaded
 from .plan import describe, describe_observed, make_plan
 
 ABSENT = {"state": "absent"}
@@ -40,18 +40,22 @@ class Result:
 
 @dataclass(frozen=True)
 class Sockops:
-    """The accelerator on one node."""
+    """The accelerator on one node.
+
+    With an expected digest plans are made for that object, installed or not;
+    loading checks that it is the one. Without, the installed one is meant.
+    """
 
     paths: NodePaths
     hierarchy: cgroups.Hierarchy
     object_path: str
+    expected_digest: str | None = None
     cgroup_links: bool = True
 
     @classmethod
-    def on_this_node(cls, paths: NodePaths | None = None) -> Sockops:
-        """Returns the accelerator with the installed object."""
-        places = paths or NodePaths()
-        return cls(places, cgroups.hierarchy(), places.bpf_object(NAME))
+    def on_this_node(cls, paths: NodePaths, expected_digest: str | None = None) -> Sockops:
+        """Returns the accelerator of an installation; raises Unsupported without cgroup2."""
+        return cls(paths, cgroups.hierarchy(), paths.bpf_object(NAME), expected_digest)
 
     def parse(self, raw: Mapping[str, Json]) -> Desired:
         """Parses role variables; raises InvalidInput."""
@@ -59,7 +63,10 @@ class Sockops:
 
     def observe(self, desired: Desired) -> Observed:
         """Reads the node's state for a wish."""
-        return observe(desired, self.paths, self.hierarchy, self.object_path)
+        seen = observe(desired, self.paths, self.hierarchy, self.object_path)
+        if self.expected_digest is None:
+            return seen
+        return replace(seen, object_file=ObjectFile(self.object_path, self.expected_digest))
 
     def converge(
         self,
@@ -89,8 +96,10 @@ class Sockops:
             tuple(handlers.notes),
         )
 
-    def restore(self) -> Result:
+    def restore(self, before_action: engine.BeforeAction = engine.ignore) -> Result:
         """Brings back the wish kept on the node; cgroups not there yet are left out.
+
+        The caller holds the node's lock.
 
         Raises InvalidInput when no wish is kept or its file is damaged.
         """
@@ -102,7 +111,7 @@ class Sockops:
                 found="no such file",
                 remedy="run the playbook first; there is nothing to restore",
             )
-        return self.converge(load_document(content, path), skip_missing=True)
+        return self.converge(load_document(content, path), skip_missing=True, before_action=before_action)
 
     def switch(self, mode: Mode, cgroup: str | None = None) -> None:
         """Sets the live mode of the node or of one cgroup and holds it.

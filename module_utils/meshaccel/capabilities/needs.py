@@ -1,0 +1,80 @@
+# Copyright (c) meshaccel contributors
+# SPDX-License-Identifier: Apache-2.0
+"""What each accelerator needs of a node, and the error for what it lacks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from ..errors import Unsupported
+from ..model import Answer, Capability
+
+#: All that bpf/sockops.bpf.c uses. Not in it: cgroup_link (the old attach call does
+#: as well) and sk_msg_rdonly_cast (sk_msg_probe_read_kernel does, at more cost).
+SOCKOPS_NEEDS: tuple[str, ...] = (
+    "bpf_syscall",
+    "libbpf",
+    "kernel_btf",
+    "bpffs",
+    "cgroup2",
+    "map_prog_array",
+    "map_sockhash",
+    "map_cgroup_storage",
+    "map_sk_storage",
+    "program_sock_ops",
+    "program_sk_msg",
+    "sock_ops_sock_hash_update",
+    "sock_ops_sock_hash_delete",
+    "sock_ops_get_socket_cookie",
+    "sock_ops_get_local_storage",
+    "sock_ops_sk_storage_get",
+    "sock_ops_probe_read_kernel",
+    "sock_ops_skc_to_tcp_sock",
+    "sk_msg_tail_call",
+    "sk_msg_redirect_hash",
+    "sk_msg_sk_storage_get",
+    "sk_msg_probe_read_kernel",
+    "sk_msg_skc_to_tcp_sock",
+    "sockmap_iterator",
+    "sockmap_receive_accounting",
+)
+
+#: By accelerator.
+NEEDS: Mapping[str, tuple[str, ...]] = {"sockops": SOCKOPS_NEEDS}
+
+
+def require(capabilities: Mapping[str, Capability], names: Iterable[str], for_what: str) -> None:
+    """Raises Unsupported unless the node has all of these.
+
+    What could not be determined counts as lacking: support is shown, not assumed.
+    The error names each with its reason, and the lowest kernel that has them all.
+    """
+    lacking = [capabilities[name] for name in names if capabilities[name].answer is not Answer.YES]
+    if not lacking:
+        return
+    raise Unsupported(
+        wanted=f"{', '.join(capability.name for capability in lacking)} for {for_what}",
+        found="; ".join(f"{capability.name}: {capability}" for capability in lacking),
+        remedy=remedy(lacking, for_what),
+    )
+
+
+def remedy(lacking: Iterable[Capability], for_what: str) -> str:
+    """Says what helps: another kernel for what the kernel lacks, else the reason itself does."""
+    kernels = [
+        capability.lowest_kernel
+        for capability in lacking
+        if capability.answer is Answer.NO and capability.lowest_kernel
+    ]
+    if not kernels:
+        return f"mend what the reasons name, or leave this node out of {for_what}"
+    newest = max(kernels, key=version)
+    return (
+        f"Linux {newest} and newer can have it (a distribution's older kernel may): mend what the reasons "
+        f"name, boot such a kernel, or leave this node out of {for_what}"
+    )
+
+
+def version(release: str) -> tuple[int, ...]:
+    """Returns a kernel release such as ``5.10`` as numbers that compare."""
+    return tuple(int(part) for part in release.split("."))

@@ -1,0 +1,129 @@
+# Copyright (c) meshaccel contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The node's own command, for the engineer who is logged in."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+
+from . import metrics, record
+from .accelerators.sockops import NAME as SOCKOPS
+from .accelerators.sockops.service import Sockops
+from .errors import MeshaccelError
+from .model import Json, Mode
+from .paths import NodePaths
+
+EPILOG = """examples:
+  meshaccel off sockops                      all traffic back to the kernel, at once
+  meshaccel off sockops --cgroup envoy.slice one cgroup only
+  meshaccel on sockops                       lift what off or drain held
+  meshaccel status --json                    everything, for scripts
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the command; returns its exit code."""
+    chosen = parser().parse_args(arguments)
+    if os.geteuid() != 0:
+        print("meshaccel: run as root; only root may read and switch BPF", file=sys.stderr)
+        return 1
+    try:
+        return run(chosen, Sockops.on_this_node(NodePaths()))
+    except (MeshaccelError, OSError) as error:
+        print(f"meshaccel: {error}", file=sys.stderr)
+        return 1
+
+
+def parser() -> argparse.ArgumentParser:
+    """Returns the command line."""
+    top = argparse.ArgumentParser(
+        prog="meshaccel",
+        description="Accelerators of this service-mesh node.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    status = commands.add_parser("status", help="what is accelerated, and how much")
+    status.add_argument("--json", action="store_true", help="as JSON")
+    for mode, words in (
+        (Mode.ON, "accelerate; lifts what off or drain held"),
+        (Mode.OFF, "everything to the kernel's path, at once; held until on"),
+        (Mode.DRAIN, "accelerate nothing new; held until on"),
+    ):
+        switch = commands.add_parser(mode.value, help=words)
+        switch.add_argument("accelerator", choices=(SOCKOPS,))
+        switch.add_argument("--cgroup", help="only this cgroup, as status names it")
+    commands.add_parser("restore", help="bring back the desired state kept on this node")
+    commands.add_parser("metrics", help="Prometheus text")
+    return top
+
+
+def run(chosen: argparse.Namespace, sockops: Sockops) -> int:
+    """Carries out a parsed command line."""
+    if chosen.command == "status":
+        show_status(sockops, as_json=chosen.json)
+    elif chosen.command == "metrics":
+        sys.stdout.write(metrics.render(sockops.status()))
+    elif chosen.command == "restore":
+        restore(sockops)
+    else:
+        sockops.switch(Mode(chosen.command), chosen.cgroup)
+        print(f"{chosen.accelerator} {chosen.cgroup or ''} {chosen.command}".replace("  ", " "))
+    return 0
+
+
+def restore(sockops: Sockops) -> None:
+    """Brings back the desired state and says what was done."""
+    result = record.recorded(
+        sockops.paths, SOCKOPS, lambda note: sockops.restore(before_action=note), keeps=True
+    )
+    for action in result.actions:
+        print(action.summary)
+    for note in result.notes:
+        print(f"note: {note}")
+    if not result.changed:
+        print("sockops: nothing to restore, all is as wished")
+
+
+def show_status(sockops: Sockops, *, as_json: bool) -> None:
+    """Prints the node's status."""
+    status = {SOCKOPS: sockops.status(), "last_run": record.read(sockops.paths)}
+    if as_json:
+        print(json.dumps(status, indent=2, sort_keys=True))
+        return
+    for line in status_lines(status[SOCKOPS]):
+        print(line)
+
+
+def status_lines(sockops: Json) -> list[str]:
+    """Returns the status of sockops for a reader."""
+    if sockops["state"] != "present":
+        return [f"sockops  {sockops['state']}"]
+    held = "  (held by an operator; lift with: meshaccel on sockops)" if sockops["held"] else ""
+    lines = [
+        f"sockops  {sockops['mode']}{held}",
+        f"  connections  {sockops['connections']} of {sockops['maximum_connections']}",
+        f"  redirected   {share(sockops['counters'])}",
+    ]
+    for path, entry in sockops["cgroups"].items():
+        attached = "" if entry["attached"] else "  NOT ATTACHED: run meshaccel restore"
+        lines.append(f"  cgroup {path}  {entry['mode']}  {share(entry['counters'])}{attached}")
+    reasons = {
+        name: value
+        for name, value in sockops["counters"].items()
+        if value and name.startswith(("tcp_messages", "skipped"))
+    }
+    lines += [f"  {name}  {value}" for name, value in reasons.items()]
+    return lines
+
+
+def share(counters: dict[str, int]) -> str:
+    """Returns the share of tracked bytes that went socket to socket."""
+    redirected = counters["redirected_bytes"]
+    everything = redirected + counters["tcp_bytes"]
+    if not everything:
+        return "no bytes yet"
+    return f"{redirected / everything:.1%} of {everything} bytes"

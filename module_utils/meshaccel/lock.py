@@ -1,0 +1,90 @@
+# Copyright (c) meshaccel contributors
+# SPDX-License-Identifier: Apache-2.0
+"""One run at a time on a node: two controllers must not interleave."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from .errors import Busy, NotOurs
+from .paths import NodePaths
+from .system import files
+
+WAIT_SECONDS = 10.0
+PAUSE_SECONDS = 0.05
+HOLDER_BYTES = 200
+
+
+@contextmanager
+def node_lock(paths: NodePaths, purpose: str, wait_seconds: float = WAIT_SECONDS) -> Iterator[None]:
+    """Holds the node's lock for the length of a block; leaves no file behind.
+
+    The kernel lets go of it when the process ends, however it ends (flock(2)).
+    Raises Busy, naming the holder, when it is not free within wait_seconds.
+    """
+    descriptor = acquire(paths, wait_seconds)
+    try:
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{purpose} (process {os.getpid()})".encode(), 0)
+        yield
+    finally:
+        os.unlink(paths.lock)
+        files.remove_empty_directory(paths.runtime)
+        os.close(descriptor)
+
+
+def acquire(paths: NodePaths, wait_seconds: float) -> int:
+    """Waits for the lock and returns its descriptor; raises Busy at the deadline."""
+    deadline = time.monotonic() + wait_seconds
+    while True:
+        descriptor = open_lock(paths)
+        if lock_without_waiting(descriptor) and still_at(paths.lock, descriptor):
+            return descriptor
+        holder = os.pread(descriptor, HOLDER_BYTES, 0).decode(errors="replace")
+        os.close(descriptor)
+        if time.monotonic() >= deadline:
+            raise Busy(
+                wanted=f"the lock {paths.lock}",
+                found=f"it is held by {holder or 'an unknown run'}",
+                remedy="wait for that run to end, then run again",
+            )
+        time.sleep(PAUSE_SECONDS)
+
+
+def open_lock(paths: NodePaths) -> int:
+    """Opens the lock file, making it if need be; raises NotOurs for a symlink there."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    while True:
+        files.make_directory(paths.runtime, 0o700)
+        try:
+            return os.open(paths.lock, flags, 0o600)
+        except FileNotFoundError:
+            # The holder removed the directory between our two calls.
+            continue
+        except OSError as error:
+            raise NotOurs(
+                wanted=f"the lock file {paths.lock}",
+                found=str(error),
+                remedy="remove what stands there if nobody needs it, then run again",
+            ) from error
+
+
+def lock_without_waiting(descriptor: int) -> bool:
+    """Tries to lock; returns whether it worked."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def still_at(path: str, descriptor: int) -> bool:
+    """True unless the former holder has removed the file that is open here."""
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False

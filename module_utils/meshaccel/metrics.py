@@ -1,0 +1,49 @@
+# Copyright (c) meshaccel contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Prometheus text exposition of the node's status (format 0.0.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from .model import Json
+
+HELP = {
+    "meshaccel_sockops_mode": "1 for the mode that is in force.",
+    "meshaccel_sockops_connections": "Connections now in the socket table.",
+    "meshaccel_sockops_maximum_connections": "Connections the socket table has room for.",
+}
+MODES = ("on", "off", "drain")
+
+
+def render(sockops: Mapping[str, Json]) -> str:
+    """Returns the metrics of one node, from the status of sockops."""
+    if sockops.get("state") != "present":
+        return ""
+    lines: list[str] = []
+    modes = {f'{{mode="{mode}"}}': int(sockops["mode"] == mode) for mode in MODES}
+    add(lines, "meshaccel_sockops_mode", "gauge", modes)
+    for name in ("connections", "maximum_connections"):
+        add(lines, f"meshaccel_sockops_{name}", "gauge", {"": sockops[name]})
+    for counter in sockops["counters"]:
+        samples = {
+            f'{{cgroup="{escape(path)}"}}': entry["counters"][counter]
+            for path, entry in sockops["cgroups"].items()
+        }
+        add(lines, f"meshaccel_sockops_{counter}_total", "counter", samples)
+    return "\n".join(lines) + "\n"
+
+
+def add(lines: list[str], name: str, kind: str, samples: Mapping[str, int]) -> None:
+    """Appends one metric with its samples by label text."""
+    if not samples:
+        return
+    words = name.replace("meshaccel_sockops_", "").replace("_total", "").replace("_", " ")
+    lines.append(f"# HELP {name} {HELP.get(name, words.capitalize() + '.')}")
+    lines.append(f"# TYPE {name} {kind}")
+    lines += [f"{name}{labels} {value}" for labels, value in samples.items()]
+
+
+def escape(value: str) -> str:
+    """Escapes a label value."""
+    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

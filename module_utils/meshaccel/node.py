@@ -1,0 +1,112 @@
+# Copyright (c) meshaccel contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The whole node in one look: what each part wishes, what drifted, which roles to run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+from . import runtime
+from .accelerators import sockops
+from .accelerators.sockops.desired import Desired
+from .accelerators.sockops.plan import describe, describe_observed, make_plan
+from .accelerators.sockops.service import Sockops
+from .errors import InvalidInput
+from .model import Json
+from .paths import NodePaths
+
+PREFLIGHT = "preflight"
+PARTS = (runtime.NAME, sockops.NAME)
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of the node: what it is, what it is to be, what that takes."""
+
+    name: str
+    present: bool
+    drift: tuple[str, ...]
+    before: dict[str, Json]
+    after: dict[str, Json]
+
+
+@dataclass(frozen=True)
+class NodePlan:
+    """The parts that were asked for, in the order they are installed."""
+
+    parts: tuple[Part, ...]
+
+    @property
+    def drift(self) -> dict[str, list[str]]:
+        """What each part that is not as wished needs, in words."""
+        return {part.name: list(part.drift) for part in self.parts if part.drift}
+
+    @property
+    def roles(self) -> list[str]:
+        """The roles to run: preflight, then what installs; what goes goes in reverse."""
+        drifted = [part for part in self.parts if part.drift]
+        coming = [part.name for part in drifted if part.present]
+        going = [part.name for part in reversed(drifted) if not part.present]
+        return [*going, PREFLIGHT, *coming] if coming else going
+
+    @property
+    def before(self) -> dict[str, Json]:
+        """What was observed, by part."""
+        return {part.name: part.before for part in self.parts}
+
+    @property
+    def after(self) -> dict[str, Json]:
+        """What the roles lead to, by part."""
+        return {part.name: part.after for part in self.parts}
+
+
+def plan_node(wishes: Mapping[str, Mapping[str, Json] | None], paths: NodePaths) -> NodePlan:
+    """Validates every wish, observes and plans. Changes nothing.
+
+    ``wishes`` has role variables by part; None or absent: not managed. Raises
+    InvalidInput before anything is observed when a wish is wrong.
+    """
+    unknown = sorted(set(wishes) - set(PARTS))
+    if unknown:
+        raise InvalidInput(
+            wanted=f"only {', '.join(PARTS)}", found=", ".join(unknown), remedy="check the spelling"
+        )
+    planners: list[Callable[[], Part]] = []
+    runtime_wish = wishes.get(runtime.NAME)
+    if runtime_wish is not None:
+        planners.append(partial(plan_runtime, runtime.parse(runtime_wish), paths))
+    sockops_wish = wishes.get(sockops.NAME)
+    if sockops_wish is not None:
+        settings = dict(sockops_wish)
+        accelerator = Sockops.on_this_node(paths, settings.pop("object_digest", None))
+        planners.append(partial(plan_sockops, accelerator, accelerator.parse(settings)))
+    return NodePlan(tuple(planner() for planner in planners))
+
+
+def plan_runtime(desired: runtime.Desired, paths: NodePaths) -> Part:
+    """Plans the node's runtime; a missing libbpf counts as drift of it."""
+    seen = runtime.observe(paths)
+    drift = [action.summary for action in runtime.make_plan(desired, seen, paths)]
+    if desired.present and not runtime.has_libbpf():
+        drift.insert(0, "install libbpf")
+    return Part(
+        runtime.NAME,
+        desired.present,
+        tuple(drift),
+        runtime.describe_observed(seen),
+        runtime.describe(desired, seen),
+    )
+
+
+def plan_sockops(accelerator: Sockops, desired: Desired) -> Part:
+    """Plans sockops for the object of the release that is to be installed."""
+    seen = accelerator.observe(desired)
+    return Part(
+        sockops.NAME,
+        desired.present,
+        tuple(action.summary for action in make_plan(desired, seen, accelerator.paths)),
+        describe_observed(seen),
+        describe(desired, seen),
+    )

@@ -1,0 +1,93 @@
+# Copyright (c) meshaccel contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The record of the last run on a node, for status and for roll-outs."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from .engine import BeforeAction, ignore
+from .errors import MeshaccelError
+from .lock import node_lock
+from .model import Action, Json
+from .paths import NodePaths
+from .system import files
+
+#: A run that ended without writing another phase was interrupted.
+APPLYING = "applying"
+DONE = "done"
+FAILED = "failed"
+
+Outcome = TypeVar("Outcome")
+
+
+def read(paths: NodePaths) -> dict[str, Json]:
+    """Returns the record by accelerator; empty when there is none or it is damaged.
+
+    The record informs; no decision of a plan rests on it.
+    """
+    content = files.read(paths.record)
+    if content is None:
+        return {}
+    try:
+        loaded = json.loads(content)
+    except ValueError:
+        return {}
+    return loaded if isinstance(loaded, dict) else {}
+
+
+def write(paths: NodePaths, accelerator: str, entry: dict[str, Json] | None) -> None:
+    """Replaces an accelerator's entry; None removes it."""
+    everything = read(paths)
+    everything.pop(accelerator, None)
+    if entry is not None:
+        everything[accelerator] = entry
+    if everything:
+        text = json.dumps(everything, indent=2, sort_keys=True) + "\n"
+        files.write(paths.record, text.encode())
+    else:
+        files.remove(paths.record)
+
+
+def recorded(
+    paths: NodePaths,
+    accelerator: str,
+    run: Callable[[BeforeAction], Outcome],
+    *,
+    keeps: bool,
+    check_mode: bool = False,
+) -> Outcome:
+    """Runs under the node's lock and records how it went.
+
+    Nothing is written when the run has no action, and check mode takes no lock. ``keeps`` says whether the
+    accelerator is still there afterwards; a removed one leaves no entry.
+    """
+    if check_mode:
+        return run(ignore)
+    started: list[Action] = []
+
+    def note(action: Action) -> None:
+        if not started:
+            write(paths, accelerator, {"phase": APPLYING, "time": now()})
+        started.append(action)
+
+    with node_lock(paths, f"{accelerator} converge"):
+        try:
+            outcome = run(note)
+        except MeshaccelError as error:
+            if started:
+                failed = {"phase": FAILED, "time": now(), "error": str(error)}
+                write(paths, accelerator, failed)
+            raise
+        if started:
+            done = {"phase": DONE, "time": now(), "actions": [entry.summary for entry in started]}
+            write(paths, accelerator, done if keeps else None)
+    return outcome
+
+
+def now() -> str:
+    """Returns the time in UTC, ISO 8601."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

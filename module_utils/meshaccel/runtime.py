@@ -1,0 +1,324 @@
+# Copyright (c) meshaccel contributors
+# SPDX-License-Identifier: Apache-2.0
+"""node_runtime: the package, the command and the boot unit on a node."""
+
+from __future__ import annotations
+
+import compileall
+import os
+import shutil
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from . import release
+from .bpf import libbpf
+from .engine import BeforeAction, Handler, converge, ignore
+from .errors import InvalidInput, Unsupported
+from .model import Action, Json, Plan
+from .paths import NodePaths
+from .system import files, systemd
+
+NAME = "node_runtime"
+UNIT_NAME = "meshaccel-restore.service"
+EXECUTABLE = 0o755
+UNIT = """# Written by meshaccel.
+[Unit]
+Description=Bring back the accelerators of meshaccel
+Documentation=man:bpf(2)
+After=local-fs.target sys-fs-bpf.mount
+Before=kubelet.service containerd.service docker.service envoy.service istio.service
+ConditionPathExists={configuration}
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart={command} restore
+
+[Install]
+WantedBy=multi-user.target
+"""
+COMMAND = """#!{python} -I
+# Written by meshaccel.
+import sys
+
+sys.path.insert(0, "{release}")
+from meshaccel.command import main
+
+sys.exit(main())
+"""
+
+
+@dataclass(frozen=True)
+class Desired:
+    """The wish. ``archive`` may be empty where only the difference is asked for."""
+
+    present: bool
+    digest: str = ""
+    archive: str = ""
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What is installed; unit is None without systemd or without the file."""
+
+    digest: str | None
+    selected: str | None
+    releases: tuple[str, ...]
+    command: bytes | None
+    systemd: bool
+    unit: bytes | None
+
+
+@dataclass(frozen=True)
+class Result:
+    """What converge found and did."""
+
+    actions: Plan
+    before: dict[str, Json]
+    after: dict[str, Json]
+    notes: tuple[str, ...]
+    has_libbpf: bool
+
+    @property
+    def changed(self) -> bool:
+        """True when there was, or in check mode would be, something to do."""
+        return bool(self.actions)
+
+
+def parse(raw: Mapping[str, Json]) -> Desired:
+    """Parses ``state``, ``digest`` and ``archive``; raises InvalidInput."""
+    state, digest = raw.get("state") or "present", str(raw.get("digest") or "")
+    if state not in ("present", "absent"):
+        raise InvalidInput(wanted="state present or absent", found=repr(state), remedy="correct it")
+    if state == "present" and not digest:
+        raise InvalidInput(
+            wanted="the digest of the node release",
+            found="none",
+            remedy="build the release on the controller: ./run node-release",
+        )
+    return Desired(state == "present", digest, str(raw.get("archive") or ""))
+
+
+def observe(paths: NodePaths) -> Observed:
+    """Reads what is installed."""
+    with_systemd = systemd.running()
+    return Observed(
+        digest=release.installed_digest(paths.release),
+        selected=release.selected(paths.library),
+        releases=release.names(paths.library),
+        command=files.read(paths.command),
+        systemd=with_systemd,
+        unit=files.read(unit_path(paths)) if with_systemd else None,
+    )
+
+
+def make_plan(desired: Desired, observed: Observed, paths: NodePaths) -> Plan:
+    """Returns the actions that install or remove the runtime. Pure."""
+    if not desired.present:
+        return removal(observed, paths)
+    plan: list[Action] = []
+    if observed.digest != desired.digest:
+        back = (
+            Action("release.select", "select the previous release", {"name": observed.selected}),
+            Action("release.prune", "remove the unused release", {"previous": []}),
+        )
+        plan.append(
+            Action(
+                "release.install",
+                f"install the node release {desired.digest[:16]}",
+                {"digest": desired.digest, "archive": desired.archive},
+                back,
+            )
+        )
+    plan += written(paths.command, command_text(paths), observed.command, EXECUTABLE)
+    if observed.systemd and observed.unit != unit_text(paths):
+        plan += written(unit_path(paths), unit_text(paths), observed.unit)
+        disable = Action("systemd.disable", f"disable {UNIT_NAME}")
+        plan.append(Action("systemd.enable", f"enable {UNIT_NAME}", {}, (disable,)))
+    if observed.digest != desired.digest:
+        kept = [observed.selected] if observed.selected else []
+        plan.append(Action("release.prune", "remove older node releases", {"previous": kept}))
+    return tuple(plan)
+
+
+def removal(observed: Observed, paths: NodePaths) -> Plan:
+    """Takes the runtime off the node; accelerators were removed before."""
+    plan: list[Action] = []
+    if observed.unit is not None:
+        plan.append(Action("systemd.disable", f"disable {UNIT_NAME}"))
+        plan += removed(unit_path(paths), observed.unit)
+    if observed.command is not None:
+        plan += removed(paths.command, observed.command, EXECUTABLE)
+    if observed.releases or observed.selected:
+        plan.append(Action("release.remove_all", f"remove {paths.library}"))
+    return tuple(plan)
+
+
+def written(path: str, content: bytes, before: bytes | None, mode: int = 0o644) -> Plan:
+    """Writes a file that differs, with the way back."""
+    if before == content:
+        return ()
+    if before is None:
+        undo = Action("file.remove", f"remove {path}", {"path": path})
+    else:
+        undo = write_action(path, before, mode)
+    action = write_action(path, content, mode)
+    return (Action(action.kind, action.summary, action.arguments, (undo,)),)
+
+
+def removed(path: str, before: bytes, mode: int = 0o644) -> Plan:
+    """Removes a file, with the way back."""
+    undo = write_action(path, before, mode)
+    return (Action("file.remove", f"remove {path}", {"path": path}, (undo,)),)
+
+
+def write_action(path: str, content: bytes, mode: int) -> Action:
+    """Builds the write of a text file."""
+    arguments = {"path": path, "text": content.decode(errors="surrogateescape"), "mode": mode}
+    return Action("file.write", f"write {path}", arguments)
+
+
+def handlers(paths: NodePaths) -> dict[str, Handler]:
+    """Returns the handlers by kind of action."""
+
+    def install(arguments: Mapping[str, Json]) -> None:
+        name = release.install(paths.library, str(arguments["digest"]), str(arguments["archive"]))
+        # Compiled now: the command then starts in a third of the time.
+        compileall.compile_dir(os.path.join(paths.library, name), quiet=2)
+        release.select(paths.library, name)
+
+    def prune(arguments: Mapping[str, Json]) -> None:
+        keep = {release.selected(paths.library), *arguments["previous"]}
+        for name in release.names(paths.library):
+            if name not in keep:
+                release.remove(paths.library, name)
+
+    def enable(_: Mapping[str, Json]) -> None:
+        systemd.control("daemon-reload")
+        systemd.control("enable", UNIT_NAME)
+
+    return {
+        "release.install": install,
+        "release.select": lambda found: release.select(paths.library, found["name"]),
+        "release.prune": prune,
+        "release.remove_all": lambda _: shutil.rmtree(paths.library, ignore_errors=True),
+        "systemd.enable": enable,
+        "systemd.disable": lambda _: systemd.control("disable", UNIT_NAME),
+        "file.write": write_file,
+        "file.remove": lambda found: files.remove(str(found["path"])),
+    }
+
+
+def write_file(arguments: Mapping[str, Json]) -> None:
+    """Writes a text file with its mode."""
+    content = str(arguments["text"]).encode(errors="surrogateescape")
+    files.write(str(arguments["path"]), content, int(arguments["mode"]))
+
+
+def run(
+    desired: Desired,
+    paths: NodePaths,
+    *,
+    check_mode: bool = False,
+    before_action: BeforeAction = ignore,
+) -> Result:
+    """Makes the node's runtime as wished. The caller holds the node's lock.
+
+    Raises InvalidInput when accelerators would lose the command that undoes them.
+    """
+    if not desired.present and not check_mode:
+        require_no_accelerators(paths)
+    outcome = converge(
+        lambda: observe(paths),
+        lambda seen: make_plan(desired, seen, paths),
+        handlers(paths),
+        check_mode=check_mode,
+        before_action=before_action,
+    )
+    if outcome.actions and not desired.present and not check_mode:
+        clean_directories(paths)
+    return Result(
+        outcome.actions,
+        describe_observed(outcome.before),
+        describe(desired, outcome.before),
+        notes(desired, outcome.before),
+        has_libbpf(),
+    )
+
+
+def has_libbpf() -> bool:
+    """True when libbpf can be loaded."""
+    try:
+        libbpf.open_library()
+    except Unsupported:
+        return False
+    return True
+
+
+def require_no_accelerators(paths: NodePaths) -> None:
+    """Raises InvalidInput while an accelerator is still on the node."""
+    if os.path.isdir(paths.pins) and os.listdir(paths.pins):
+        raise InvalidInput(
+            wanted="to remove the node's runtime",
+            found="accelerators still loaded: " + ", ".join(sorted(os.listdir(paths.pins))),
+            remedy="remove them first with state absent (playbooks/remove.yml does)",
+        )
+
+
+def clean_directories(paths: NodePaths) -> None:
+    """Removes our directories where nothing else is in them."""
+    files.remove(paths.record)
+    files.remove_empty_directory(paths.configuration)
+
+
+def notes(desired: Desired, observed: Observed) -> tuple[str, ...]:
+    """Says what was not installed, and what that means."""
+    if observed.systemd or not desired.present:
+        return ()
+    missing = f"PID 1 is {systemd.init_name()}, not systemd: {UNIT_NAME} was not installed"
+    return (f"{missing}; have your init run `meshaccel restore` at boot",)
+
+
+def describe(desired: Desired, observed: Observed) -> dict[str, Json]:
+    """Returns the state a plan leads to, in the words of describe_observed()."""
+    if not desired.present:
+        return {"state": "absent"}
+    return {
+        "state": "present",
+        "release": desired.digest[:16],
+        "command": True,
+        "boot_unit": observed.systemd,
+    }
+
+
+def describe_observed(observed: Observed) -> dict[str, Json]:
+    """Returns what was observed, for the diff."""
+    if observed.digest is None and observed.command is None and observed.unit is None:
+        return {"state": "absent"}
+    return {
+        "state": "present",
+        "release": observed.digest[:16] if observed.digest else None,
+        "command": observed.command is not None,
+        "boot_unit": observed.unit is not None,
+    }
+
+
+def command_text(paths: NodePaths) -> bytes:
+    """Returns the node's command: isolated Python, our release and nothing else."""
+    return COMMAND.format(python=python_path(), release=paths.release).encode()
+
+
+def unit_text(paths: NodePaths) -> bytes:
+    """Returns the boot unit."""
+    return UNIT.format(command=paths.command, configuration=paths.configuration).encode()
+
+
+def unit_path(paths: NodePaths) -> str:
+    """Returns where the boot unit lies."""
+    return os.path.join(paths.units, UNIT_NAME)
+
+
+def python_path() -> str:
+    """Returns the interpreter that runs this very code on the node."""
+    return sys.executable or "/usr/bin/python3"
