@@ -101,6 +101,16 @@ actions:
   type: list
   elements: dict
   sample: [{"kind": "sockops.set_mode", "summary": "switch sockops on"}]
+mode:
+  description: The mode of the node; what an operator holds wins over O(mode). Null when absent.
+  returned: always
+  type: str
+  sample: "on"
+cgroups:
+  description: The accelerated cgroups by their path below the mount, with mode and ports.
+  returned: always
+  type: dict
+  sample: {"kubepods.slice": {"mode": "on", "ports": "all", "receive_memory_limit": 4194304}}
 """
 
 from typing import Any
@@ -141,7 +151,8 @@ def main() -> None:
         )
     except (MeshaccelError, OSError) as error:
         fail(module, error)
-    succeed(module, result)
+    after = result.after
+    succeed(module, result, mode=after.get("mode"), cgroups=after.get("cgroups", {}))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ from meshaccel.accelerators.sockops.service import Sockops
 from meshaccel.paths import NodePaths
 from meshaccel.system import cgroups as node_cgroups
 from tests.support.bpffs import own_bpffs
+from tests.support.directories import temporary_directory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -40,7 +40,7 @@ def accelerated(cgroups: Sequence[str], **settings: object) -> Iterator[Sockops]
     What it yields answers for status and counters. Raises MeshaccelError when the node cannot.
     """
     with (
-        tempfile.TemporaryDirectory(prefix="meshaccel-test-node-") as name,
+        temporary_directory("node") as name,
         own_bpffs() as bpffs,
     ):
         node = Sockops(node_paths(Path(name), bpffs), node_cgroups.hierarchy(), str(OBJECT))

@@ -11,8 +11,7 @@
 #include <linux/types.h>
 #include <stdbool.h>
 
-#pragma clang attribute push(__attribute__((preserve_access_index)), \
-			     apply_to = record)
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
 typedef struct {
 	int counter;
@@ -55,6 +54,7 @@ struct tcp_sock {
 	struct inet_connection_sock inet_conn;
 	__u32 copied_seq;
 	__u32 write_seq;
+	__u64 bytes_sent;
 	__u8 is_mptcp : 1;
 };
 

@@ -90,13 +90,30 @@ class _LinkOptions(ctypes.Structure):
 
 
 @dataclass(frozen=True)
+class ProgramInformation:
+    """What the kernel says of a program; ``kind`` is of enum bpf_prog_type.
+
+    ``tag`` is the kernel's hash of the instructions, the same for each load of the
+    same ones: maps, and so constants, are not part of it (bpf_prog_calc_tag).
+    """
+
+    identifier: int
+    kind: int
+    tag: str
+    map_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class MapInformation:
-    """What the kernel says of a map."""
+    """What the kernel says of a map; ``kind`` is of enum bpf_map_type."""
 
     identifier: int
     maximum_entries: int
     key_size: int
     value_size: int
+    kind: int
+    flags: int
+    name: str
 
 
 @dataclass(frozen=True)
@@ -106,6 +123,7 @@ class LinkInformation:
     identifier: int
     program_id: int
     cgroup_id: int
+    attach_type: int
 
 
 @contextmanager
@@ -123,10 +141,29 @@ def program_id(descriptor: int) -> int:
     return int(_information(descriptor, _ProgramInformation()).id)
 
 
+def program_information(descriptor: int) -> ProgramInformation:
+    """Returns what an open program is and which maps it uses."""
+    count = _information(descriptor, _ProgramInformation()).map_count
+    identifiers = (ctypes.c_uint32 * count)()
+    wanted = _ProgramInformation(map_count=count, map_ids=ctypes.addressof(identifiers))
+    found = _information(descriptor, wanted)
+    return ProgramInformation(found.id, found.type, bytes(found.tag).hex(), tuple(identifiers))
+
+
+def open_program(identifier: int) -> int:
+    """Opens a program by its id; raises BpfError (ENOENT: it is gone)."""
+    return int(libbpf.library().call(f"open the program {identifier}", "bpf_prog_get_fd_by_id", identifier))
+
+
+def open_map(identifier: int) -> int:
+    """Opens a map by its id; raises BpfError (ENOENT: it is gone)."""
+    return int(libbpf.library().call(f"open the map {identifier}", "bpf_map_get_fd_by_id", identifier))
+
+
 def program_name(identifier: int) -> str:
     """Returns a program's name for messages, or its id when it is gone."""
     try:
-        descriptor = libbpf.library().call("open a program by id", "bpf_prog_get_fd_by_id", identifier)
+        descriptor = open_program(identifier)
     except libbpf.BpfError:
         return f"program {identifier}"
     try:
@@ -137,19 +174,27 @@ def program_name(identifier: int) -> str:
 
 
 def map_information(descriptor: int) -> MapInformation:
-    """Returns an open map's id and shape."""
+    """Returns an open map's id, name and shape."""
     found = _information(descriptor, _MapInformation())
-    return MapInformation(found.id, found.maximum_entries, found.key_size, found.value_size)
+    return MapInformation(
+        identifier=found.id,
+        maximum_entries=found.maximum_entries,
+        key_size=found.key_size,
+        value_size=found.value_size,
+        kind=found.type,
+        flags=found.flags,
+        name=found.name.decode(errors="replace"),
+    )
 
 
 def link_information(descriptor: int) -> LinkInformation:
     """Returns what an open cgroup link links."""
     found = _information(descriptor, _LinkInformation())
-    return LinkInformation(found.id, found.program_id, found.cgroup_id)
+    return LinkInformation(found.id, found.program_id, found.cgroup_id, found.attach_type)
 
 
-def link_cgroup(program: int, cgroup_path: str) -> int:
-    """Attaches a sock_ops program to a cgroup by a link; returns its descriptor.
+def link_cgroup(program: int, cgroup_path: str, attach_type: int = CGROUP_SOCK_OPS) -> int:
+    """Attaches a program to a cgroup by a link; returns its descriptor.
 
     Raises NotOurs, naming the holder, when another program holds the cgroup
     exclusively; BpfError with EINVAL when the kernel has no cgroup links (5.7).
@@ -162,13 +207,13 @@ def link_cgroup(program: int, cgroup_path: str) -> int:
                     "bpf_link_create",
                     program,
                     cgroup,
-                    CGROUP_SOCK_OPS,
+                    attach_type,
                     None,
                 )
             )
         except libbpf.BpfError as error:
             if error.errno == errno.EPERM:
-                raise held_by_another(cgroup_path) from error
+                raise held_by_another(cgroup_path, attach_type) from error
             raise
 
 
@@ -205,8 +250,8 @@ def detach_cgroup(program: int, cgroup_path: str) -> None:
             raise
 
 
-def programs_at(cgroup_path: str) -> tuple[int, ...]:
-    """Returns the ids of the sock_ops programs attached to this cgroup itself."""
+def programs_at(cgroup_path: str, attach_type: int = CGROUP_SOCK_OPS) -> tuple[int, ...]:
+    """Returns the ids of the programs attached to this cgroup itself."""
     identifiers = (ctypes.c_uint32 * QUERIED_PROGRAMS)()
     count = ctypes.c_uint32(QUERIED_PROGRAMS)
     flags = ctypes.c_uint32()
@@ -215,7 +260,7 @@ def programs_at(cgroup_path: str) -> tuple[int, ...]:
             f"query {cgroup_path}",
             "bpf_prog_query",
             cgroup,
-            CGROUP_SOCK_OPS,
+            attach_type,
             0,
             ctypes.byref(flags),
             identifiers,
@@ -260,9 +305,9 @@ def run_map_iterator(program: int, walked_map: int) -> bytes:
         os.close(link)
 
 
-def held_by_another(cgroup_path: str) -> NotOurs:
+def held_by_another(cgroup_path: str, attach_type: int = CGROUP_SOCK_OPS) -> NotOurs:
     """Builds the error for a cgroup whose slot another program holds alone."""
-    holders = ", ".join(program_name(identifier) for identifier in programs_at(cgroup_path))
+    holders = ", ".join(program_name(identifier) for identifier in programs_at(cgroup_path, attach_type))
     return NotOurs(
         wanted=f"to attach to {cgroup_path} beside others",
         found=f"it is held exclusively by {holders or 'a program of an ancestor cgroup'}",

@@ -22,8 +22,9 @@ from ..errors import Unsupported
 LIBRARIES = ("libbpf.so.1", "libbpf.so.0")
 STRICT_ALL = 0xFFFFFFFF
 #: The verifier's log ends with the reason; more of it does not help an operator.
-MESSAGE_LINES_KEPT = 40
-MESSAGE_BYTES = 4096
+MESSAGE_LINES_KEPT = 12
+#: A verifier log comes as one message; its end is what counts, so it must fit.
+MESSAGE_BYTES = 4 << 20
 WARN_LEVEL = 0
 
 _Pointer = ctypes.c_void_p
@@ -40,11 +41,16 @@ _PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "bpf_object__btf": (_Pointer, (_Pointer,)),
     "bpf_object__find_map_by_name": (_Pointer, (_Pointer, _String)),
     "bpf_object__find_program_by_name": (_Pointer, (_Pointer, _String)),
+    "bpf_object__next_program": (_Pointer, (_Pointer, _Pointer)),
     "bpf_map__fd": (_Int, (_Pointer,)),
     "bpf_map__set_max_entries": (_Int, (_Pointer, ctypes.c_uint32)),
     "bpf_map__reuse_fd": (_Int, (_Pointer, _Int)),
+    "bpf_map__set_pin_path": (_Int, (_Pointer, _String)),
     "bpf_map__initial_value": (_Pointer, (_Pointer, ctypes.POINTER(ctypes.c_size_t))),
     "bpf_program__fd": (_Int, (_Pointer,)),
+    "bpf_program__name": (_String, (_Pointer,)),
+    "bpf_program__set_autoload": (_Int, (_Pointer, ctypes.c_bool)),
+    "bpf_program__get_expected_attach_type": (_Int, (_Pointer,)),
     "bpf_obj_pin": (_Int, (_Int, _String)),
     "bpf_obj_get": (_Int, (_String,)),
     "bpf_map_update_elem": (_Int, (_Int, _Pointer, _Pointer, ctypes.c_uint64)),
@@ -69,6 +75,7 @@ _PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
         ),
     ),
     "bpf_prog_get_fd_by_id": (_Int, (ctypes.c_uint32,)),
+    "bpf_map_get_fd_by_id": (_Int, (ctypes.c_uint32,)),
     "bpf_link_create": (_Int, (_Int, _Int, _Int, _Pointer)),
     "bpf_link_update": (_Int, (_Int, _Int, _Pointer)),
     "bpf_iter_create": (_Int, (_Int,)),
@@ -111,7 +118,6 @@ class Library:
             self._library.libbpf_set_strict_mode(STRICT_ALL)
         #: Kept alive: libbpf holds only the bare function pointer.
         self._callback = _PrintCallback(self._print)
-        self._library.libbpf_set_print(self._callback)
 
     def _print(self, level: int, text: bytes, arguments: int) -> int:
         if level != WARN_LEVEL:
@@ -126,6 +132,8 @@ class Library:
     def messages(self) -> Iterator[list[str]]:
         """Collects what libbpf prints at warning level while the block runs."""
         self._messages = []
+        # Each time, since libbpf has one printer for all of a process.
+        self._library.libbpf_set_print(self._callback)
         collected: list[str] = []
         try:
             yield collected
@@ -151,6 +159,23 @@ class Library:
         """Calls a libbpf function that returns a string of its own."""
         result: bytes | None = getattr(self._library, name)(*arguments)
         return (result or b"").decode(errors="replace")
+
+    def walk(self, name: str, container: int) -> Iterator[int]:
+        """Yields what a ``next`` function of libbpf (0.6 on) finds in an object; NULL is its end.
+
+        Raises Unsupported when this libbpf has no such function.
+        """
+        function = getattr(self._library, name, None)
+        if function is None:
+            raise Unsupported(
+                wanted=f"a libbpf that has {name}",
+                found="an older one",
+                remedy="install libbpf 0.6 or newer",
+            )
+        item = function(container, None)
+        while item:
+            yield int(item)
+            item = function(container, item)
 
     def possible_cpus(self) -> int:
         """Returns how many values a per-CPU map holds for each key."""

@@ -5,13 +5,15 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from ..errors import MeshaccelError
 from . import layouts, libbpf
 
 READ_ONLY_SECTION = ".rodata"
+MAPS_SECTION = ".maps"
 
 
 class BpfObject:
@@ -58,6 +60,39 @@ class BpfObject:
             offset, size = variables[name]
             ctypes.memmove(start + offset, value.to_bytes(size, "little"), size)
 
+    def constant_sizes(self) -> dict[str, int]:
+        """Returns the size in bytes of each ``const volatile`` variable; empty when it has none."""
+        return {name: size for name, (_, size) in self._variables(READ_ONLY_SECTION).items()}
+
+    def map_names(self) -> tuple[str, ...]:
+        """Returns the names of the maps that the object declares."""
+        return tuple(self._variables(MAPS_SECTION))
+
+    def program_names(self) -> tuple[str, ...]:
+        """Returns the names of the object's programs (libbpf 0.6 on)."""
+        return tuple(libbpf.library().text("bpf_program__name", program) for program in self._programs())
+
+    def load_only(self, name: str) -> None:
+        """Leaves the object's other programs out of the load; call before it."""
+        for program in self._programs():
+            wanted = libbpf.library().text("bpf_program__name", program) == name
+            libbpf.library().call("choose a program", "bpf_program__set_autoload", program, wanted)
+
+    def ignore_pin_paths(self) -> None:
+        """Has libbpf not pin maps where the object says, outside our directory; call before load."""
+        for name in self.map_names():
+            libbpf.library().call(f"keep map {name} unpinned", "bpf_map__set_pin_path", self._map(name), None)
+
+    def attach_type(self, name: str) -> int:
+        """Returns where libbpf, by the program's section, expects it to be attached."""
+        return int(
+            libbpf.library().call(
+                f"attach type of program {name}",
+                "bpf_program__get_expected_attach_type",
+                self._program(name),
+            )
+        )
+
     def set_maximum_entries(self, map_name: str, entries: int) -> None:
         """Sets a map's size; call before load."""
         libbpf.library().call(
@@ -83,14 +118,27 @@ class BpfObject:
 
     def program_descriptor(self, name: str) -> int:
         """Returns a loaded program's descriptor; it stays the object's."""
-        library = libbpf.library()
-        program = library.call(
-            f"find the program {name}",
-            "bpf_object__find_program_by_name",
-            self._handle,
-            name.encode(),
+        program = self._program(name)
+        return int(libbpf.library().call(f"descriptor of program {name}", "bpf_program__fd", program))
+
+    def _program(self, name: str) -> int:
+        handle: int = libbpf.library().call(
+            f"find the program {name}", "bpf_object__find_program_by_name", self._handle, name.encode()
         )
-        return int(library.call(f"descriptor of program {name}", "bpf_program__fd", program))
+        return handle
+
+    def _programs(self) -> Iterator[int]:
+        return libbpf.library().walk("bpf_object__next_program", self._handle)
+
+    def _variables(self, section: str) -> dict[str, tuple[int, int]]:
+        """Returns {name: (offset, size)} of a section; empty when there is no such section."""
+        btf = libbpf.library().call("read BTF", "bpf_object__btf", self._handle)
+        try:
+            return layouts.section_variables(btf, section)
+        except libbpf.BpfError as error:
+            if error.errno == errno.ENOENT:
+                return {}
+            raise
 
     def _map(self, name: str) -> int:
         handle: int = libbpf.library().call(

@@ -8,6 +8,6 @@ program or moves the bytes, and lets go of everything again.
 
 from .catalogue import NAMES
 from .needs import NEEDS, SOCKOPS_NEEDS, require
-from .run import probe
+from .run import check_names, probe
 
-__all__ = ["NAMES", "NEEDS", "SOCKOPS_NEEDS", "probe", "require"]
+__all__ = ["NAMES", "NEEDS", "SOCKOPS_NEEDS", "check_names", "probe", "require"]

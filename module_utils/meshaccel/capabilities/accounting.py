@@ -43,7 +43,7 @@ def check_receive_accounting(session: Session) -> None:
     with loopback_connection() as (sender, receiver):
         enter_map(socket_map, sender, receiver)
         sender.sendall(bytes(SENT_BYTES))
-        if tcp_information.read(receiver).received_bytes:
+        if tcp_information.read(sender).sent_bytes:
             raise Undetermined("the bytes went by TCP, so nothing was redirected that could be charged")
         charged = receive_memory(receiver)
     if charged < SENT_BYTES:

@@ -48,8 +48,12 @@ def require(capabilities: Mapping[str, Capability], names: Iterable[str], for_wh
 
     What could not be determined counts as lacking: support is shown, not assumed.
     The error names each with its reason, and the lowest kernel that has them all.
+    Where the node said no to some, those are the cause, and what could then not be
+    determined is left out.
     """
-    lacking = [capabilities[name] for name in names if capabilities[name].answer is not Answer.YES]
+    asked = [capabilities[name] for name in names]
+    refused = [capability for capability in asked if capability.answer is Answer.NO]
+    lacking = refused or [capability for capability in asked if capability.answer is Answer.UNKNOWN]
     if not lacking:
         return
     raise Unsupported(

@@ -7,6 +7,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Collection, Sequence
 
+from ..bpf.libbpf import BpfError
 from ..errors import InvalidInput, Unsupported
 from ..model import Answer, Capability
 from ..paths import NodePaths
@@ -64,8 +65,7 @@ def ask(asked: Probe, session: Session) -> Capability:
         # The tool of the probe is missing, not what it asks for.
         return Capability(asked.name, Answer.UNKNOWN, f"{error.found}; {error.remedy}", asked.lowest_kernel)
     except OSError as error:
-        answer = answer_of(error)
-        return Capability(asked.name, answer, str(error), asked.lowest_kernel)
+        return Capability(asked.name, answer_of(error), reason_of(error), asked.lowest_kernel)
     return Capability(asked.name, Answer.YES, lowest_kernel=asked.lowest_kernel)
 
 
@@ -77,3 +77,10 @@ def answer_of(error: OSError) -> Answer:
     if error.errno is None or error.errno in SAYS_NOTHING:
         return Answer.UNKNOWN
     return Answer.NO
+
+
+def reason_of(error: OSError) -> str:
+    """Returns a failed call for a reader: what failed, why, and the verifier's last word."""
+    if not isinstance(error, BpfError):
+        return str(error)
+    return " | ".join([str(error.strerror), *error.messages])

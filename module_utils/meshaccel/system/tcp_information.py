@@ -11,26 +11,26 @@ from dataclasses import dataclass
 #: struct tcp_info, include/uapi/linux/tcp.h.
 STRUCTURE_BYTES = 240
 RECEIVED_BYTES = 128
+NOT_SENT_BYTES = 144
 SENT_BYTES = 200
 RETRANSMITTED_BYTES = 208
-_WORD = struct.Struct("=Q")
+_WORD_32 = struct.Struct("=I")
+_WORD_64 = struct.Struct("=Q")
 
 
 @dataclass(frozen=True)
 class TcpBytes:
-    """Payload bytes that went through TCP, each counted once."""
+    """Payload bytes that were given to TCP and that TCP delivered, each counted once."""
 
     sent_bytes: int
     received_bytes: int
 
 
 def read(connection: socket.socket) -> TcpBytes:
-    """Returns what TCP carried so far (needs Linux 4.19)."""
+    """Returns what TCP carried so far, with what still waits to be sent (Linux 4.19 on)."""
     answer = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, STRUCTURE_BYTES)
-
-    def word(offset: int) -> int:
-        return int(_WORD.unpack_from(answer, offset)[0])
-
-    return TcpBytes(
-        sent_bytes=word(SENT_BYTES) - word(RETRANSMITTED_BYTES), received_bytes=word(RECEIVED_BYTES)
-    )
+    (sent,) = _WORD_64.unpack_from(answer, SENT_BYTES)
+    (retransmitted,) = _WORD_64.unpack_from(answer, RETRANSMITTED_BYTES)
+    (waiting,) = _WORD_32.unpack_from(answer, NOT_SENT_BYTES)
+    (received,) = _WORD_64.unpack_from(answer, RECEIVED_BYTES)
+    return TcpBytes(sent - retransmitted + waiting, received)

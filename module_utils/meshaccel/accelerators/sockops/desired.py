@@ -29,6 +29,7 @@ POD_UID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{32}")
 KEYS = frozenset({"state", "mode", "cgroups", "ports", "maximum_connections", "receive_memory_limit"})
 CGROUP_SELECTORS = ("path", "systemd_unit", "kubernetes_pod")
 CGROUP_KEYS = frozenset({*CGROUP_SELECTORS, "mode", "ports"})
+DOCUMENT_CGROUP_KEYS = frozenset({"label", "candidates", "mode", "ports"})
 
 
 @dataclass(frozen=True, order=True)
@@ -123,10 +124,9 @@ def load_document(content: bytes, path: str) -> Desired:
     """Reads back what document() wrote; raises InvalidInput when it is damaged."""
     try:
         raw = json.loads(content)
-        if not isinstance(raw, Mapping) or not KEYS.issuperset(raw) or "state" not in raw:
-            invalid("the keys of a desired state", repr(raw), "restore the file")
+        require_keys(raw, KEYS - {"ports"})
         return validated(raw, tuple(map(load_wish, listed(raw, "cgroups"))))
-    except (ValueError, KeyError, TypeError, InvalidInput) as error:
+    except (ValueError, InvalidInput) as error:
         raise InvalidInput(
             wanted=f"the desired state in {path}",
             found=f"a file that was damaged or edited by hand ({error!r})",
@@ -135,12 +135,19 @@ def load_document(content: bytes, path: str) -> Desired:
 
 
 def load_wish(entry: Mapping[str, Json]) -> CgroupWish:
-    """Reads one cgroup of a kept document; raises KeyError, TypeError or InvalidInput."""
+    """Reads one cgroup of a kept document; raises InvalidInput."""
+    require_keys(entry, DOCUMENT_CGROUP_KEYS)
     places = tuple(listed(entry, "candidates"))
     if not places or not all(isinstance(place, str) for place in places):
         invalid("the places of a cgroup", repr(entry), "restore the file")
     mode = choice(entry, "mode", tuple(mode.value for mode in Mode), "on")
     return CgroupWish(str(entry["label"]), places, Mode(mode), parse_ports(entry["ports"]))
+
+
+def require_keys(entry: Json, keys: frozenset[str]) -> None:
+    """Raises InvalidInput unless a part of a kept document has exactly these keys."""
+    if not isinstance(entry, Mapping) or set(entry) != keys or None in entry.values():
+        invalid("exactly the keys " + ", ".join(sorted(keys)), repr(entry), "restore the file")
 
 
 def parse_cgroup(

@@ -95,6 +95,8 @@ class Loaded:
     maximum_connections: int = 0
     same_layout: bool = False
     attachments: tuple[Attachment, ...] = ()
+    #: Versions whose programs an interrupted update left pinned.
+    stale_versions: tuple[str, ...] = ()
 
     @property
     def usable(self) -> bool:
@@ -199,6 +201,7 @@ def observe_loaded(places: Places, hierarchy: cgroups.Hierarchy, known: Mapping[
         maximum_connections=shapes["sockets"].maximum_entries // layout.SOCKETS_PER_CONNECTION,
         same_layout=same_layout,
         attachments=observe_attachments(places, digest, hierarchy, known) if same_layout else (),
+        stale_versions=tuple(sorted(set(list_directory(places.versions)) - {digest})),
     )
 
 

@@ -104,24 +104,25 @@ def make_plan(desired: Desired, observed: Observed, paths: NodePaths, *, skip_mi
         )
     plan = list(mounting(observed, paths))
     loaded = observed.loaded
-    stale: Plan = ()
+    stale = list(loaded.stale_versions) if loaded is not None else []
     if loaded is not None and loaded.usable:
         plan += switching_off(loaded, resolved)
         loaded = replace(loaded, mode=mode_meanwhile(loaded.mode, resolved.mode))
     if loaded is not None and must_replace(loaded, desired):
         plan += unloading(loaded, object_file)
-        loaded = None
+        loaded, stale = None, []
     if loaded is None:
         plan += loading(object_file, desired)
         loaded = Loaded(True, object_file.digest, Mode.OFF, desired.maximum_connections, True)
     elif loaded.digest != object_file.digest:
         plan += updating(loaded, object_file)
-        stale = (discard_programs(loaded.digest),)
+        stale.append(loaded.digest)
     plan += leaving(loaded, resolved)
     plan += joining(loaded, resolved)
     plan += set_mode(loaded.mode, resolved.mode)
     # The version before is thrown away last: until then there is a way back to it.
-    return tuple(plan) + committing(desired, observed, paths) + stale
+    discarded = [discard_programs(version) for version in stale if version != object_file.digest]
+    return (*plan, *committing(desired, observed, paths), *discarded)
 
 
 def must_replace(loaded: Loaded, desired: Desired) -> bool:
@@ -182,9 +183,9 @@ def reloading(loaded: Loaded, object_file: ObjectFile | None) -> Plan:
 
 def rejoining(entry: Attachment) -> list[Action]:
     """Restores a policy as it was observed, attached if it was."""
-    policy = policy_of(entry)
-    if policy is None:
+    if entry.path is None:
         return []
+    policy = policy_of(entry)
     steps = [write_policy(entry.policy, policy)]
     if entry.attached:
         steps.append(attach_action(entry.policy, policy))
@@ -259,7 +260,7 @@ def leaving(loaded: Loaded, resolved: Resolved) -> Plan:
     plan: list[Action] = []
     for entry in gone:
         policy = policy_of(entry)
-        if policy is not None and policy.mode is not Mode.OFF:
+        if policy.mode is not Mode.OFF:
             undo = (write_policy(entry.policy, policy),)
             plan.append(write_policy(entry.policy, replace(policy, mode=Mode.OFF), undo))
     plan.append(release_action())
@@ -309,19 +310,15 @@ def next_free(free: Iterator[int], policy: Policy) -> int:
     return index
 
 
-def policy_of(entry: Attachment) -> Policy | None:
-    """Returns an observed attachment as a policy; None when its cgroup is gone."""
-    if entry.path is None:
-        return None
-    return Policy(entry.cgroup_id, entry.path, entry.mode, entry.ports, entry.receive_memory_limit)
+def policy_of(entry: Attachment) -> Policy:
+    """Returns an observed attachment as a policy; a gone cgroup's has words for a path."""
+    path = entry.path or f"that is gone (id {entry.cgroup_id})"
+    return Policy(entry.cgroup_id, path, entry.mode, entry.ports, entry.receive_memory_limit)
 
 
 def undo_of_policy(entry: Attachment | None) -> Plan:
     """The way back of a policy that is rewritten, or cleared by a detach."""
-    policy = policy_of(entry) if entry is not None else None
-    if entry is None or policy is None:
-        return ()
-    return (write_policy(entry.policy, policy),)
+    return () if entry is None else (write_policy(entry.policy, policy_of(entry)),)
 
 
 def write_policy(index: int, policy: Policy, undo: Plan = ()) -> Action:

@@ -1,0 +1,1 @@
+"""Benchmarks: what an accelerator changes, measured in interleaved pairs."""

@@ -1,0 +1,1 @@
+"""The demonstration: a sidecar mesh on this machine, measured, accelerated, measured again, taken down."""

@@ -1,0 +1,39 @@
+"""Cgroups for the two ends of a connection, and sockops over them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.kernel.topologies import Cgroups
+from tests.support import mesh_load
+from tests.support.accelerator import accelerated
+from tests.support.cgroups import TestCgroup
+from tests.support.leftovers import remove_leftovers
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from meshaccel.accelerators.sockops.service import Sockops
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _built_and_clean() -> None:
+    """Build the load generator; take down what a killed run before this one left."""
+    remove_leftovers()
+    mesh_load.build()
+
+
+@pytest.fixture(scope="module")
+def cgroups() -> Iterator[Cgroups]:
+    """A cgroup for the programs at each end."""
+    with TestCgroup("client") as client, TestCgroup("server") as server:
+        yield Cgroups(client, server)
+
+
+@pytest.fixture(scope="module")
+def node(cgroups: Cgroups) -> Iterator[Sockops]:
+    """sockops on for both cgroups and every port, shared by a file's tests: count differences."""
+    with accelerated(cgroups.paths) as sockops:
+        yield sockops

@@ -1,0 +1,43 @@
+"""A private sockops that a test converges itself, from nothing to nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from meshaccel.accelerators.sockops.service import Result, Sockops
+from meshaccel.system import cgroups as node_cgroups
+from tests.support.accelerator import OBJECT, node_paths
+from tests.support.processes import run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+ABSENT = {"state": "absent"}
+
+
+@contextlib.contextmanager
+def installation(*, cgroup_links: bool = True, object_path: Path = OBJECT) -> Iterator[Sockops]:
+    """Give a node with nothing of sockops on it, not even a bpffs; take everything off at the end."""
+    with tempfile.TemporaryDirectory(prefix="meshaccel-test-node-") as name:
+        paths = node_paths(Path(name), Path(name) / "bpffs")
+        node = Sockops(paths, node_cgroups.hierarchy(), str(object_path), cgroup_links=cgroup_links)
+        try:
+            yield node
+        finally:
+            absent(node)
+            # The test may have mounted it itself, and then it is not meshaccel's to unmount.
+            if Path(paths.bpffs).is_mount():
+                run(["umount", paths.bpffs])
+
+
+def present(node: Sockops, cgroups: Sequence[object], **settings: object) -> Result:
+    """Converge to these cgroups, with role variables without their prefix."""
+    return node.converge(node.parse({"state": "present", "cgroups": list(cgroups), **settings}))
+
+
+def absent(node: Sockops) -> Result:
+    """Take sockops off the node."""
+    return node.converge(node.parse(ABSENT))

@@ -1,0 +1,33 @@
+"""Payloads that both ends of a test can make, and how what arrived of them is told."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from dataclasses import dataclass
+
+KIBIBYTE = 1024
+MEBIBYTE = 1024 * KIBIBYTE
+
+
+def body(length: int) -> bytes:
+    """Return the payload of a length: always the same bytes, and others for every length."""
+    return random.Random(length).randbytes(length)
+
+
+@dataclass(frozen=True)
+class Received:
+    """A payload that arrived."""
+
+    length: int
+    sha256: str
+
+    @classmethod
+    def of(cls, content: bytes) -> Received:
+        """Tell a payload."""
+        return cls(len(content), hashlib.sha256(content).hexdigest())
+
+
+def expected(length: int) -> Received:
+    """Return what an undamaged payload of this length is told as."""
+    return Received.of(body(length))

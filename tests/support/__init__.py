@@ -1,0 +1,1 @@
+"""Namespaces, cgroups and processes for the kernel tests, the benchmarks and the demonstration."""

@@ -1,0 +1,343 @@
+"""A node without a kernel: what the handlers of sockops do, and what can then be observed.
+
+Each handler is a generator that yields after every step of its work, so that a test can make any action fail
+before it begins, between any two of its steps, and after the last. Handlers keep the contract of the real
+ones: work that is already done, or half done, is accepted.
+"""
+
+from __future__ import annotations
+
+import copy
+import errno
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, NoReturn
+
+from meshaccel.accelerators.sockops import layout
+from meshaccel.accelerators.sockops.desired import PortRange
+from meshaccel.accelerators.sockops.observe import Attachment, Bpffs, Loaded, ObjectFile, Observed
+from meshaccel.errors import MeshaccelError
+from meshaccel.holds import Hold
+from meshaccel.model import Mode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from meshaccel.accelerators.sockops.desired import Desired
+    from meshaccel.engine import Handler
+    from meshaccel.model import Json
+
+    Steps = Iterator[None]
+
+
+@dataclass(frozen=True)
+class KernelPolicy:
+    """One entry of the policies map."""
+
+    cgroup_id: int
+    mode: Mode
+    ports: tuple[PortRange, ...]
+    receive_memory_limit: int
+
+
+@dataclass(frozen=True)
+class Link:
+    """A program at work at a cgroup."""
+
+    cgroup_id: int
+    digest: str
+
+
+@dataclass
+class Pins:
+    """What is pinned. `tracked` are the policies whose cgroups have sockets in the socket map."""
+
+    digest: str
+    mode: Mode
+    maximum_connections: int
+    same_layout: bool = True
+    all_maps: bool = True
+    versions: set[str] = field(default_factory=set)
+    policies: dict[int, KernelPolicy] = field(default_factory=dict)
+    links: dict[int, Link] = field(default_factory=dict)
+    assignments: dict[int, int] = field(default_factory=dict)
+    tracked: set[int] = field(default_factory=set)
+
+    @property
+    def complete(self) -> bool:
+        return self.all_maps and self.digest in self.versions
+
+    @property
+    def usable(self) -> bool:
+        """Whether this version of the package can read and write the maps."""
+        return self.complete and self.same_layout
+
+
+@dataclass
+class SimulatedNode:
+    """The whole state of a node; `violations` says which rule an action broke, in words."""
+
+    cgroups: dict[str, int]
+    object_file: ObjectFile | None = None
+    bpffs: Bpffs = field(default_factory=lambda: Bpffs(mounted=False))
+    pins: Pins | None = None
+    files: dict[str, bytes] = field(default_factory=dict)
+    hold: Hold = field(default_factory=Hold)
+    fails_after: int | None = None
+    violations: list[str] = field(default_factory=list)
+
+    def copy(self) -> SimulatedNode:
+        """Return a node of its own in the same state."""
+        return replace(
+            self,
+            cgroups=dict(self.cgroups),
+            pins=copy.deepcopy(self.pins),
+            files=dict(self.files),
+            violations=list(self.violations),
+        )
+
+    # ---- what can be seen ----
+
+    def observe(self, desired: Desired, document_path: str) -> Observed:
+        """Return what a look at this node for this wish says."""
+        candidates = {path for wish in desired.cgroups for path in wish.candidates}
+        return Observed(
+            bpffs=self.bpffs,
+            loaded=self._loaded() if self.bpffs.mounted else None,
+            object_file=self.object_file,
+            document=self.files.get(document_path),
+            cgroup_ids={path: found for path, found in self.cgroups.items() if path in candidates},
+            hold=self.hold,
+        )
+
+    def _loaded(self) -> Loaded | None:
+        pins = self.pins
+        if pins is None:
+            return None
+        if not pins.complete:
+            return Loaded(complete=False)
+        readable = sorted(pins.policies.items()) if pins.same_layout else []
+        return Loaded(
+            complete=True,
+            digest=pins.digest,
+            mode=pins.mode,
+            maximum_connections=pins.maximum_connections,
+            same_layout=pins.same_layout,
+            attachments=tuple(self._attachment(pins, index, policy) for index, policy in readable),
+            stale_versions=tuple(sorted(pins.versions - {pins.digest})),
+        )
+
+    def _attachment(self, pins: Pins, index: int, policy: KernelPolicy) -> Attachment:
+        path = next((name for name, found in self.cgroups.items() if found == policy.cgroup_id), None)
+        running = path is not None and pins.links.get(index) == Link(policy.cgroup_id, pins.digest)
+        return Attachment(
+            policy=index,
+            cgroup_id=policy.cgroup_id,
+            path=path,
+            mode=policy.mode,
+            ports=policy.ports,
+            receive_memory_limit=policy.receive_memory_limit,
+            attached=running and pins.assignments.get(policy.cgroup_id) == index,
+            by_link=index in pins.links,
+        )
+
+    # ---- carrying out ----
+
+    def handlers(self) -> Mapping[str, Handler]:
+        """Return the handlers by kind of action; the run fails once, after `fails_after` steps of work."""
+        generators: dict[str, Callable[[Mapping[str, Json]], Steps]] = {
+            "bpffs.mount": self._mount,
+            "bpffs.unmount": self._unmount,
+            "file.write": self._write_file,
+            "file.remove": self._remove_file,
+            "sockops.load": self._load,
+            "sockops.unload": self._unload,
+            "sockops.load_programs": self._load_programs,
+            "sockops.switch_programs": self._switch_programs,
+            "sockops.discard_programs": self._discard_programs,
+            "sockops.set_mode": self._set_mode,
+            "sockops.write_policy": self._write_policy,
+            "sockops.clear_policy": self._clear_policy,
+            "sockops.attach": self._attach,
+            "sockops.detach": self._detach,
+            "sockops.release": self._release,
+            "sockops.hold": self._hold,
+            "sockops.cannot_reload": self._cannot_reload,
+        }
+        return {kind: self._step_by_step(generator) for kind, generator in generators.items()}
+
+    def _step_by_step(self, generator: Callable[[Mapping[str, Json]], Steps]) -> Handler:
+        def handler(arguments: Mapping[str, Json]) -> None:
+            self._between_steps()
+            for _ in generator(arguments):
+                self._between_steps()
+
+        return handler
+
+    def _between_steps(self) -> None:
+        self._open_connections()
+        if self.fails_after is None:
+            return
+        if self.fails_after == 0:
+            self.fails_after = None
+            raise OSError(errno.EIO, "injected")
+        self.fails_after -= 1
+
+    def _open_connections(self) -> None:
+        """Traffic never rests: wherever sockets can be tracked at this moment, some are."""
+        pins = self.pins
+        if pins is None or not pins.usable or pins.mode is not Mode.ON:
+            return
+        alive = set(self.cgroups.values())
+        for index, link in pins.links.items():
+            policy = pins.policies.get(index)
+            if link.cgroup_id in alive and policy is not None and policy.mode is Mode.ON:
+                pins.tracked.add(index)
+
+    def _require_pins(self) -> Pins:
+        if self.pins is None or not self.bpffs.mounted or not self.pins.all_maps:
+            raise FileNotFoundError(errno.ENOENT, "no such pin")
+        return self.pins
+
+    def _require_object(self, digest: str) -> None:
+        if self.object_file is None or self.object_file.digest != digest:
+            raise FileNotFoundError(errno.ENOENT, f"object {digest} is not installed")
+
+    # ---- files and mounts ----
+
+    def _mount(self, _: Mapping[str, Json]) -> Steps:
+        if not self.bpffs.mounted:
+            self.bpffs = Bpffs(mounted=True, ours=True, only_sockops=True)
+        yield
+
+    def _unmount(self, _: Mapping[str, Json]) -> Steps:
+        if self.pins is not None:
+            self.violations.append("bpffs unmounted with pins in it")
+        if self.bpffs.ours:
+            self.bpffs = Bpffs(mounted=False)
+        yield
+
+    def _write_file(self, arguments: Mapping[str, Json]) -> Steps:
+        self.files[arguments["path"]] = arguments["text"].encode(errors="surrogateescape")
+        yield
+
+    def _remove_file(self, arguments: Mapping[str, Json]) -> Steps:
+        self.files.pop(arguments["path"], None)
+        yield
+
+    def _hold(self, arguments: Mapping[str, Json]) -> Steps:
+        mode, cgroups = arguments["mode"], arguments["cgroups"]
+        self.hold = Hold(
+            None if mode is None else Mode(mode),
+            {path: Mode(value) for path, value in cgroups.items()},
+        )
+        yield
+
+    # ---- versions ----
+
+    def _load(self, arguments: Mapping[str, Json]) -> Steps:
+        digest = arguments["digest"]
+        self._require_object(digest)
+        if not self.bpffs.mounted:
+            raise FileNotFoundError(errno.ENOENT, "no bpffs")
+        self.pins = Pins(digest, Mode.OFF, arguments["maximum_connections"], all_maps=False)
+        yield
+        self.pins.all_maps = True
+        yield
+        self.pins.versions.add(digest)
+        yield
+
+    def _unload(self, _: Mapping[str, Json]) -> Steps:
+        if self.pins is None:
+            return
+        if self.pins.usable and self.pins.tracked:
+            self.violations.append("unloaded with sockets not released")
+        self.pins.links.clear()
+        yield
+        self.pins.versions.clear()
+        yield
+        self.pins = None
+        yield
+
+    def _load_programs(self, arguments: Mapping[str, Json]) -> Steps:
+        self._require_object(arguments["digest"])
+        yield
+        self._require_pins().versions.add(arguments["digest"])
+        yield
+
+    def _switch_programs(self, arguments: Mapping[str, Json]) -> Steps:
+        pins, digest = self._require_pins(), arguments["digest"]
+        if digest not in pins.versions:
+            raise FileNotFoundError(errno.ENOENT, f"programs {digest} are not pinned")
+        for index, link in pins.links.items():
+            pins.links[index] = Link(link.cgroup_id, digest)
+            yield
+        pins.digest = digest
+        yield
+
+    def _discard_programs(self, arguments: Mapping[str, Json]) -> Steps:
+        pins = self._require_pins()
+        if pins.digest != arguments["digest"]:
+            pins.versions.discard(arguments["digest"])
+        yield
+
+    def _cannot_reload(self, arguments: Mapping[str, Json]) -> NoReturn:
+        raise MeshaccelError(wanted="what was loaded", found=arguments["reason"], remedy="run again")
+
+    # ---- modes and policies ----
+
+    def _set_mode(self, arguments: Mapping[str, Json]) -> Steps:
+        self._require_pins().mode = Mode(arguments["mode"])
+        yield
+
+    def _write_policy(self, arguments: Mapping[str, Json]) -> Steps:
+        policies, index = self._require_pins().policies, arguments["policy"]
+        if not layout.UNCONFIGURED_POLICY < index < layout.POLICIES:
+            self.violations.append(f"policy {index} handed out")
+        if index in policies and policies[index].cgroup_id != arguments["cgroup_id"]:
+            self.violations.append(f"policy {index} taken from the cgroup that has it")
+        policies[index] = KernelPolicy(
+            arguments["cgroup_id"],
+            Mode(arguments["mode"]),
+            tuple(PortRange(first, last) for first, last in arguments["ports"]),
+            arguments["receive_memory_limit"],
+        )
+        yield
+
+    def _clear_policy(self, arguments: Mapping[str, Json]) -> Steps:
+        self._require_pins().policies.pop(arguments["policy"], None)
+        yield
+
+    # ---- cgroups ----
+
+    def _attach(self, arguments: Mapping[str, Json]) -> Steps:
+        pins, index, identifier = self._require_pins(), arguments["policy"], arguments["cgroup_id"]
+        if self.cgroups.get(arguments["path"]) != identifier:
+            raise FileNotFoundError(errno.ENOENT, f"no cgroup {arguments['path']}")
+        if index not in pins.policies or pins.policies[index].cgroup_id != identifier:
+            self.violations.append(f"cgroup {identifier} attached before its policy was written")
+        if pins.assignments.get(identifier, 0) not in {layout.UNCONFIGURED_POLICY, index}:
+            self.violations.append(f"cgroup {identifier} attached to a policy it had before")
+        pins.links[index] = Link(identifier, pins.digest)
+        yield
+        pins.assignments[identifier] = index
+        yield
+
+    def _detach(self, arguments: Mapping[str, Json]) -> Steps:
+        pins, index = self._require_pins(), arguments["policy"]
+        if index in pins.tracked:
+            self.violations.append(f"policy {index} detached with sockets not released")
+        if arguments["cgroup_id"] in pins.assignments:
+            pins.assignments[arguments["cgroup_id"]] = layout.UNCONFIGURED_POLICY
+        yield
+        pins.links.pop(index, None)
+        yield
+        pins.policies.pop(index, None)
+        yield
+
+    def _release(self, _: Mapping[str, Json]) -> Steps:
+        pins = self._require_pins()
+        if pins.mode is Mode.OFF:
+            pins.tracked.clear()
+        off = {index for index, policy in pins.policies.items() if policy.mode is Mode.OFF}
+        pins.tracked &= pins.policies.keys() - off
+        yield

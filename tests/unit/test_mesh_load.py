@@ -1,0 +1,152 @@
+"""The load generator finds what it is there to find: each damage is done to it by a server here."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support import mesh_load
+from tests.support.mesh_load import Client, parse_requests, parse_stream, server_command
+from tests.support.processes import ManagedProcess, ProcessError, run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+LOOPBACK = "127.0.0.1"
+Damage = Callable[[bytes], bytes]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _program() -> None:
+    mesh_load.build([str(mesh_load.PROGRAM)])
+
+
+@pytest.fixture
+def port() -> int:
+    with socket.create_server(("::", 0), family=socket.AF_INET6) as listener:
+        return int(listener.getsockname()[1])
+
+
+def intact(data: bytes) -> bytes:
+    return data
+
+
+def lost(data: bytes) -> bytes:
+    return data[:100] + data[101:]
+
+
+def doubled(data: bytes) -> bytes:
+    return data[:100] + data[99:]
+
+
+def swapped(data: bytes) -> bytes:
+    return data[:100] + data[108:116] + data[100:108] + data[116:]
+
+
+def stale(data: bytes) -> bytes:
+    """Bytes that were right eight positions earlier."""
+    return data[:100] + data[92:-8]
+
+
+@contextlib.contextmanager
+def damaging_echo(damage: Damage) -> Iterator[int]:
+    """Echo one connection's bytes, the first KB of them damaged; yields the port."""
+    with socket.create_server((LOOPBACK, 0)) as listener:
+        thread = threading.Thread(target=_echo_once, args=(listener, damage))
+        thread.start()
+        yield listener.getsockname()[1]
+        thread.join()
+
+
+def _echo_once(listener: socket.socket, damage: Damage) -> None:
+    connection, _ = listener.accept()
+    with connection, contextlib.suppress(ConnectionError):
+        connection.sendall(damage(connection.recv(1024, socket.MSG_WAITALL)))
+        while data := connection.recv(65536):
+            connection.sendall(data)
+
+
+def exchange(port: int) -> str:
+    client = Client("pingpong", size=1024, duration=0.1, verify=True, patience=0.3)
+    return run(client.command(LOOPBACK, port), timeout=client.time_limit)
+
+
+def test_intact_echo_passes() -> None:
+    with damaging_echo(intact) as port:
+        assert parse_requests(exchange(port)).requests > 0
+
+
+@pytest.mark.parametrize("damage", [lost, swapped, stale])
+def test_wrong_bytes_are_found(damage: Damage) -> None:
+    with damaging_echo(damage) as port, pytest.raises(ProcessError, match="byte 100 of the replies is wrong"):
+        exchange(port)
+
+
+def test_byte_too_many_is_found() -> None:
+    with damaging_echo(doubled) as port, pytest.raises(ProcessError, match="1 bytes more"):
+        exchange(port)
+
+
+def test_lost_end_is_found_as_a_stall() -> None:
+    with (
+        damaging_echo(lambda data: data[:-1]) as port,
+        pytest.raises(ProcessError, match="1 of 1 connections got no reply"),
+    ):
+        exchange(port)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1", "::ffff:127.0.0.1"])
+def test_every_address_family_and_whole_messages(address: str, port: int) -> None:
+    with ManagedProcess(server_command("echo", port)) as server:
+        server.wait_for_port(port)
+        client = Client("pingpong", size=300_000, connections=3, duration=0.2, verify=True, threads=2)
+        requests = parse_requests(run(client.command(address, port)))
+
+        assert requests.requests == requests.latencies.count > 0
+
+
+def test_short_connections_each_carry_a_request(port: int) -> None:
+    with ManagedProcess(server_command("echo", port)) as server:
+        server.wait_for_port(port)
+        client = Client("connect", connections=4, duration=0.2, verify=True)
+
+        assert parse_requests(run(client.command(LOOPBACK, port))).requests > 0
+
+
+def test_sink_answers_for_every_byte_of_a_stream(port: int) -> None:
+    with ManagedProcess(server_command("sink", port, verify=True)) as server:
+        server.wait_for_port(port)
+        client = Client("stream", size=777, connections=2, duration=0.2, verify=True)
+
+        assert parse_stream(run(client.command(LOOPBACK, port))).bytes > 0
+
+
+def test_sink_refuses_a_stream_with_a_wrong_byte(port: int) -> None:
+    with ManagedProcess(server_command("sink", port, verify=True)) as server:
+        server.wait_for_port(port)
+        client = Client("stream", size=4096, duration=0.2, verify=False)
+
+        with pytest.raises(ProcessError, match=r"reset|Broken pipe|gave up"):
+            run(client.command(LOOPBACK, port))
+        assert "a wrong byte" in server.error_path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["sprint"], "unknown mode: sprint"),
+        (["echo", "--address", "::"], "missing: --port"),
+        (["echo", "--address", "::", "--port", "65536"], "out of range: 65536"),
+        (["pingpong", "--address", "::1", "--port", "9", "--threads", "2"], "more threads"),
+        (["connect", "--address", "::1", "--port", "9", "--bytes", "1"], "only for stream"),
+        (["stream", "--address", "::1", "--port", "9", "--size", "-1"], "not a whole number"),
+    ],
+)
+def test_wrong_usage_is_named(words: list[str], complaint: str) -> None:
+    with pytest.raises(ProcessError, match=complaint):
+        run([str(mesh_load.PROGRAM), *words])
