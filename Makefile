@@ -44,7 +44,7 @@ bpf: ## compile the BPF programs to build/bpf/
 	@$(MAKE) --no-print-directory -C bpf
 
 node-release: bpf ## pack what a node gets into build/node_release.json
-	$(WITH_PACKAGE) $(PYTHON) -m meshaccel.release build --bpf-directory build/bpf --output $(NODE_RELEASE)
+	$(WITH_PACKAGE) $(PYTHON) -m meshaccel.release_archive build --bpf-directory build/bpf --output $(NODE_RELEASE)
 
 lint: lint-ansible lint-yaml lint-python lint-types lint-shell lint-c ## every static check
 

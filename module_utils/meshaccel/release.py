@@ -1,34 +1,22 @@
 # Copyright (c) meshaccel contributors
 # SPDX-License-Identifier: Apache-2.0
-"""The node release: this package and the BPF objects, built, compared, installed.
+"""The node release on a node: the package and the BPF objects, compared and selected.
 
-Built on the controller with ``python -m meshaccel.release build``; the archive
-travels to the node inside one module call.
+What builds and unpacks one is in release_archive, since this module is part of
+every run on every node and imports only what that needs.
 """
 
 from __future__ import annotations
 
-import argparse
-import base64
-import gzip
 import hashlib
-import io
-import json
 import os
-import secrets
-import shutil
-import sys
-import tarfile
 from collections.abc import Mapping
 
-from .errors import InvalidInput
 from .system import files
 
-PACKAGE = "meshaccel"
-OBJECT_DIRECTORY = "bpf"
 OBJECT_SUFFIX = ".bpf.o"
-#: The object digest that BPF programs carry: 8 bytes.
-OBJECT_DIGEST_CHARACTERS = 16
+SOURCE_SUFFIX = ".py"
+CURRENT = "current"
 
 
 def digest_of(contents: Mapping[str, bytes]) -> str:
@@ -40,105 +28,26 @@ def digest_of(contents: Mapping[str, bytes]) -> str:
     return total.hexdigest()
 
 
-def collect(package_directory: str, object_directory: str) -> dict[str, bytes]:
-    """Reads the files of a release, by their name in it."""
-    contents: dict[str, bytes] = {}
-    for directory, _, names in os.walk(package_directory):
-        for name in (name for name in names if name.endswith(".py")):
-            path = os.path.join(directory, name)
-            relative = os.path.relpath(path, package_directory)
-            contents[os.path.join(PACKAGE, relative)] = read_bytes(path)
-    for name in sorted(os.listdir(object_directory)):
-        if name.endswith(OBJECT_SUFFIX):
-            path = os.path.join(object_directory, name)
-            contents[os.path.join(OBJECT_DIRECTORY, name)] = read_bytes(path)
-    return contents
-
-
-def pack(contents: Mapping[str, bytes]) -> str:
-    """Returns a release as base64 of a gzipped tar; equal contents, equal text."""
-    raw = io.BytesIO()
-    with tarfile.open(fileobj=raw, mode="w", format=tarfile.USTAR_FORMAT) as archive:
-        for name in sorted(contents):
-            entry = tarfile.TarInfo(name)
-            entry.size = len(contents[name])
-            entry.mode = 0o644
-            archive.addfile(entry, io.BytesIO(contents[name]))
-    return base64.b64encode(gzip.compress(raw.getvalue(), mtime=0)).decode()
-
-
-def unpack(archive: str) -> dict[str, bytes]:
-    """Returns the files of a packed release.
-
-    Raises InvalidInput for text that is no release, or a name that leads out.
-    """
-    try:
-        raw = io.BytesIO(gzip.decompress(base64.b64decode(archive, validate=True)))
-        with tarfile.open(fileobj=raw) as unpacked:
-            return {
-                checked_name(entry.name): (unpacked.extractfile(entry) or io.BytesIO()).read()
-                for entry in unpacked.getmembers()
-                if entry.isfile()
-            }
-    except (ValueError, OSError, EOFError, tarfile.TarError) as error:
-        raise InvalidInput(
-            wanted="a node release",
-            found=f"an archive that cannot be unpacked ({error})",
-            remedy="build it again: ./run node-release",
-        ) from error
-
-
-def checked_name(name: str) -> str:
-    """Returns a name inside a release; raises InvalidInput when it leads out."""
-    if os.path.isabs(name) or ".." in name.split("/"):
-        raise InvalidInput(
-            wanted="files inside the release",
-            found=repr(name),
-            remedy="build the release again: ./run node-release",
-        )
-    return name
-
-
 def installed_digest(directory: str) -> str | None:
     """Returns the digest of an installed release as its files are now, or None."""
     if not os.path.isdir(directory):
         return None
     contents: dict[str, bytes] = {}
     for parent, _, names in os.walk(directory):
-        for name in (name for name in names if name.endswith((".py", OBJECT_SUFFIX))):
+        for name in (name for name in names if name.endswith((SOURCE_SUFFIX, OBJECT_SUFFIX))):
             path = os.path.join(parent, name)
             contents[os.path.relpath(path, directory)] = files.read(path) or b""
     return digest_of(contents)
 
 
-def install(library: str, digest: str, archive: str) -> str:
-    """Writes a release into a new directory below library; returns its name.
-
-    Raises InvalidInput when the archive is not what the digest says. Nothing
-    uses the release before select().
-    """
-    contents = unpack(archive)
-    if digest_of(contents) != digest:
-        raise InvalidInput(
-            wanted=f"the node release {digest[:OBJECT_DIGEST_CHARACTERS]}",
-            found="an archive with other contents",
-            remedy="build it again: ./run node-release",
-        )
-    files.make_directory(library)
-    name = f"{digest[:OBJECT_DIGEST_CHARACTERS]}-{secrets.token_hex(4)}"
-    for relative, content in contents.items():
-        files.write(os.path.join(library, name, relative), content)
-    return name
-
-
 def select(library: str, name: str | None) -> None:
     """Makes a release the current one by an atomic rename; None: no release."""
-    current = os.path.join(library, "current")
+    current = os.path.join(library, CURRENT)
     if name is None:
         if os.path.islink(current):
             os.unlink(current)
         return
-    temporary = f"{current}.{secrets.token_hex(4)}"
+    temporary = f"{current}.{os.urandom(4).hex()}"
     os.symlink(name, temporary)
     os.rename(temporary, current)
 
@@ -146,7 +55,7 @@ def select(library: str, name: str | None) -> None:
 def selected(library: str) -> str | None:
     """Returns the name of the current release, or None."""
     try:
-        return os.readlink(os.path.join(library, "current"))
+        return os.readlink(os.path.join(library, CURRENT))
     except OSError:
         return None
 
@@ -157,48 +66,22 @@ def names(library: str) -> tuple[str, ...]:
         entries = sorted(os.listdir(library))
     except FileNotFoundError:
         return ()
-    return tuple(name for name in entries if os.path.isdir(os.path.join(library, name)) and name != "current")
+    return tuple(name for name in entries if os.path.isdir(os.path.join(library, name)) and name != CURRENT)
 
 
 def remove(library: str, name: str) -> None:
     """Removes one release."""
-    shutil.rmtree(os.path.join(library, checked_name(name)), ignore_errors=True)
+    remove_tree(os.path.join(library, name))
 
 
-def read_bytes(path: str) -> bytes:
-    """Returns a file's bytes."""
-    with open(path, "rb") as stream:
-        return stream.read()
+def remove_all(library: str) -> None:
+    """Removes every release and the directory they lie in."""
+    remove_tree(library)
 
 
-def build(package_directory: str, object_directory: str) -> tuple[dict[str, object], str]:
-    """Returns a release's manifest and its archive."""
-    contents = collect(package_directory, object_directory)
-    objects = {
-        os.path.basename(name)[: -len(OBJECT_SUFFIX)]: hashlib.sha256(content).hexdigest()[
-            :OBJECT_DIGEST_CHARACTERS
-        ]
-        for name, content in contents.items()
-        if name.endswith(OBJECT_SUFFIX)
-    }
-    return {"digest": digest_of(contents), "objects": objects}, pack(contents)
+def remove_tree(path: str) -> None:
+    """Removes a directory of ours with all that is in it."""
+    # Costs as much to import as all of ours, and most runs remove nothing.
+    import shutil
 
-
-def main(arguments: list[str] | None = None) -> int:
-    """Builds a release from the command line."""
-    parser = argparse.ArgumentParser(prog="meshaccel.release", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
-    building = commands.add_parser("build", help="write OUTPUT and OUTPUT with .archive")
-    building.add_argument("--bpf-directory", required=True)
-    building.add_argument("--output", required=True, help="the manifest, a JSON file")
-    chosen = parser.parse_args(arguments)
-    manifest, archive = build(os.path.dirname(os.path.abspath(__file__)), chosen.bpf_directory)
-    files.write(os.path.abspath(chosen.output), (json.dumps(manifest) + "\n").encode())
-    stem = os.path.splitext(os.path.abspath(chosen.output))[0]
-    files.write(stem + ".archive", archive.encode())
-    print(f"node release {manifest['digest']}: {len(archive)} bytes to send")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    shutil.rmtree(path, ignore_errors=True)

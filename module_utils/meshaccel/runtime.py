@@ -4,9 +4,7 @@
 
 from __future__ import annotations
 
-import compileall
 import os
-import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -183,7 +181,12 @@ def handlers(paths: NodePaths) -> dict[str, Handler]:
     """Returns the handlers by kind of action."""
 
     def install(arguments: Mapping[str, Json]) -> None:
-        name = release.install(paths.library, str(arguments["digest"]), str(arguments["archive"]))
+        # Imported where something is installed: a node that is as wished never pays for them.
+        import compileall
+
+        from . import release_archive
+
+        name = release_archive.install(paths.library, str(arguments["digest"]), str(arguments["archive"]))
         # Compiled now: the command then starts in a third of the time.
         compileall.compile_dir(os.path.join(paths.library, name), quiet=2)
         release.select(paths.library, name)
@@ -202,7 +205,7 @@ def handlers(paths: NodePaths) -> dict[str, Handler]:
         "release.install": install,
         "release.select": lambda found: release.select(paths.library, found["name"]),
         "release.prune": prune,
-        "release.remove_all": lambda _: shutil.rmtree(paths.library, ignore_errors=True),
+        "release.remove_all": lambda _: release.remove_all(paths.library),
         "systemd.enable": enable,
         "systemd.disable": lambda _: systemd.control("disable", UNIT_NAME),
         "file.write": write_file,

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import os
 import sys
 from collections.abc import Iterator, Mapping
@@ -14,10 +15,10 @@ from dataclasses import dataclass, field
 from typing import Union
 
 from ..engine import Handler
-from ..errors import InvalidInput, Unsupported
+from ..errors import InvalidInput, MeshaccelError, Unsupported
 from ..model import Action, Json, Plan
 from ..paths import NodePaths
-from . import attach, maps, ownership
+from . import attach, libbpf, maps, ownership
 from .ownership import Kind
 
 #: Of enum bpf_map_type, include/uapi/linux/bpf.h.
@@ -252,6 +253,22 @@ def describe_entries(entries: Mapping[bytes, bytes]) -> dict[str, Json]:
 # ---- on the node ----
 
 
+def write(found: BytesMap, arguments: Mapping[str, Json]) -> None:
+    """Writes one entry; raises MeshaccelError when the map is full."""
+    key, value = bytes.fromhex(arguments["key"]), bytes.fromhex(arguments["value"])
+    try:
+        found.write(to_bytes(key), to_bytes(value))
+    except libbpf.BpfError as error:
+        if error.errno != errno.E2BIG:
+            raise
+        room = attach.map_information(found.descriptor).maximum_entries
+        raise MeshaccelError(
+            wanted=f"room for the entry {spaced(key)}",
+            found=f"a map that is full with {room} entries",
+            remedy="purge entries, or load the program with a larger map (maximum_entries of bpf_program)",
+        ) from error
+
+
 @dataclass(frozen=True)
 class PinnedEntries:
     """Declared entries on one node, for declared.converge."""
@@ -282,9 +299,7 @@ class PinnedEntries:
         """Opens the map once for all writes of a run."""
         with open_map(self.desired, self.paths) as found:
             yield {
-                "bpf_map.write": lambda arguments: found.write(
-                    to_bytes(bytes.fromhex(arguments["key"])), to_bytes(bytes.fromhex(arguments["value"]))
-                ),
+                "bpf_map.write": lambda arguments: write(found, arguments),
                 "bpf_map.delete": lambda arguments: found.delete(to_bytes(bytes.fromhex(arguments["key"]))),
             }
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import secrets
 import stat
 
 from ..errors import NotOurs
@@ -43,7 +42,7 @@ def write(path: str, content: bytes, mode: int = 0o644) -> None:
     require_regular_or_absent(path)
     directory = os.path.dirname(path)
     make_directory(directory)
-    temporary = os.path.join(directory, f".{os.path.basename(path)}.{secrets.token_hex(6)}")
+    temporary = os.path.join(directory, f".{os.path.basename(path)}.{os.urandom(6).hex()}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
     try:
         with os.fdopen(descriptor, "wb") as stream:

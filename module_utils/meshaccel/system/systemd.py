@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 
 from ..errors import MeshaccelError
 
@@ -26,6 +25,9 @@ def init_name() -> str:
 
 def control(*arguments: str) -> None:
     """Calls systemctl; raises MeshaccelError with what it printed."""
+    # Only where a unit changes: the import costs every run on every node otherwise.
+    import subprocess
+
     finished = subprocess.run(["systemctl", *arguments], capture_output=True, text=True, check=False)
     if finished.returncode != 0:
         raise MeshaccelError(
