@@ -70,7 +70,7 @@ attributes:
     description: Shows the state before and after.
     support: full
 requirements:
-  - Linux 5.10 or newer with BTF; see the module node_capabilities
+  - Linux 5.11 or newer with BTF; see the module node_capabilities
   - libbpf 0.5 or newer
 author:
   - meshaccel contributors

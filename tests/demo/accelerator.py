@@ -116,7 +116,7 @@ class Accelerator:
         deadline = time.monotonic() + FREEING_SECONDS
         while (left := self._objects_left()) and time.monotonic() < deadline:
             time.sleep(0.1)
-        return [*installed_paths(), *left]
+        return [*installed_paths(), *_existing(NodePaths().configuration), *left]
 
     def _objects_left(self) -> list[str]:
         now = bpftool.snapshot()
@@ -125,10 +125,9 @@ class Accelerator:
 
 
 def installed_paths() -> list[str]:
-    """Return those of the product's places on this machine that exist."""
+    """Return those of the product's places on this machine that exist when it is installed."""
     paths = NodePaths()
-    places = (paths.configuration, paths.library, paths.pins, paths.command)
-    return [place for place in places if os.path.lexists(place)]
+    return _existing(paths.desired("sockops"), paths.library, paths.pins, paths.command)
 
 
 def run_playbook(playbook: str, report: Callable[[str], None], options: Sequence[str] = ()) -> PlaybookRun:
@@ -189,6 +188,10 @@ def _own_session(command: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
         yield process
     finally:
         process.communicate()
+
+
+def _existing(*places: str) -> list[str]:
+    return [place for place in places if os.path.lexists(place)]
 
 
 def _own_objects() -> frozenset[tuple[str, int]]:

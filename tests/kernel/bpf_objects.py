@@ -77,9 +77,9 @@ class Node:
         with mock.patch.object(load_module(module), "NodePaths", return_value=places):
             return run_module(module, check_mode=check_mode, **parameters)
 
-    def done(self, module: str, **parameters: object) -> dict[str, Any]:
+    def done(self, module: str, *, check_mode: bool = False, **parameters: object) -> dict[str, Any]:
         """Run a module that has to succeed."""
-        result = self.run(module, **parameters)
+        result = self.run(module, check_mode=check_mode, **parameters)
         assert "failed" not in result, result["msg"]
         return result
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.kernel.installations import installation, present
 from tests.kernel.topologies import Cgroups
 from tests.support import mesh_load
 from tests.support.accelerator import accelerated
@@ -37,3 +38,18 @@ def node(cgroups: Cgroups) -> Iterator[Sockops]:
     """sockops on for both cgroups and every port, shared by a file's tests: count differences."""
     with accelerated(cgroups.paths) as sockops:
         yield sockops
+
+
+@pytest.fixture
+def own_cgroups() -> Iterator[Cgroups]:
+    """Cgroups that no other sockops acts in."""
+    with TestCgroup("client") as client, TestCgroup("server") as server_cgroup:
+        yield Cgroups(client, server_cgroup)
+
+
+@pytest.fixture
+def own_node(own_cgroups: Cgroups) -> Iterator[Sockops]:
+    """A sockops over them, on."""
+    with installation() as node:
+        present(node, own_cgroups.paths)
+        yield node

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from meshaccel.accelerators.sockops.service import Result, Sockops
 from meshaccel.system import cgroups as node_cgroups
 from tests.support.accelerator import OBJECT, node_paths
+from tests.support.directories import temporary_directory
 from tests.support.processes import run
 
 if TYPE_CHECKING:
@@ -21,8 +21,8 @@ ABSENT = {"state": "absent"}
 @contextlib.contextmanager
 def installation(*, cgroup_links: bool = True, object_path: Path = OBJECT) -> Iterator[Sockops]:
     """Give a node with nothing of sockops on it, not even a bpffs; take everything off at the end."""
-    with tempfile.TemporaryDirectory(prefix="meshaccel-test-node-") as name:
-        paths = node_paths(Path(name), Path(name) / "bpffs")
+    with temporary_directory("node") as directory, temporary_directory("bpffs") as bpffs:
+        paths = node_paths(Path(directory), Path(bpffs))
         node = Sockops(paths, node_cgroups.hierarchy(), str(object_path), cgroup_links=cgroup_links)
         try:
             yield node

@@ -6,32 +6,23 @@ import ctypes
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
-from meshaccel import lock
 from meshaccel.bpf import attach, maps, ownership
-from meshaccel.bpf.declared import converge
-from meshaccel.bpf.programs import PinnedProgram
-from meshaccel.errors import ApplyFailed
-from tests.kernel.bpf_objects import Node, compile_object, own_node
+from tests.kernel.bpf_objects import MAPS, PIN, Node, link_name, own_node, wish
 from tests.kernel.observation import wait_until
 from tests.kernel.topologies import Cgroups, Topology, one_pod
 from tests.support import bpftool
 from tests.support.cgroups import TestCgroup
 from tests.support.connections import connected
-from tests.support.modules import import_part
 from tests.support.processes import ManagedProcess, Placement, run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from meshaccel.model import Action
+    from collections.abc import Iterator
 
 MODULE = "bpf_program"
-PIN = "count"
-MAPS = ("connections", "events", "skipped_ports")
 NAMES = ("count_connections", "count_packets", *MAPS)
 ABSENT = {"pin": PIN, "state": "absent"}
 CONNECTIONS = 3000
@@ -96,9 +87,7 @@ def test_a_second_run_changes_nothing(node: Node, cgroups: Cgroups, check_mode: 
     assert node.pins() == before
 
 
-def test_it_runs_in_the_named_cgroup_alone(
-    node: Node, cgroups: Cgroups, topology: Topology
-) -> None:
+def test_it_runs_in_the_named_cgroup_alone(node: Node, cgroups: Cgroups, topology: Topology) -> None:
     node.done(MODULE, **wish(1, cgroups=[cgroups.server.relative_path]))
     open_one(topology)
     assert node.counted() == [0, 0]
@@ -140,9 +129,7 @@ def test_a_bpffs_that_was_there_stays(node: Node, cgroups: Cgroups) -> None:
 # ---- versions ----
 
 
-def test_a_new_version_takes_over_with_no_connection_missed(
-    node: Node, cgroups: Cgroups
-) -> None:
+def test_a_new_version_takes_over_with_no_connection_missed(node: Node, cgroups: Cgroups) -> None:
     """The kernel's link stays the same one, and each connection is counted by one of the two versions."""
     node.done(MODULE, **wish(1, cgroups.client))
     link = node.identifier(link_name(cgroups.client))
@@ -161,9 +148,7 @@ def test_a_new_version_takes_over_with_no_connection_missed(
     assert all(node.counted())
 
 
-def test_another_constant_is_another_version(
-    node: Node, cgroups: Cgroups, topology: Topology
-) -> None:
+def test_another_constant_is_another_version(node: Node, cgroups: Cgroups, topology: Topology) -> None:
     """The kernel's tag is the same for both: it leaves constants out."""
     node.done(MODULE, **wish(1, cgroups.client))
     open_one(topology)
@@ -176,9 +161,7 @@ def test_another_constant_is_another_version(
     assert node.counted() == [11, 0]
 
 
-def test_maps_that_still_fit_go_on_and_the_others_are_made_anew(
-    node: Node, cgroups: Cgroups
-) -> None:
+def test_maps_that_still_fit_go_on_and_the_others_are_made_anew(node: Node, cgroups: Cgroups) -> None:
     node.done(MODULE, **wish(1, cgroups.client))
     before = node.pins()
 
@@ -191,9 +174,7 @@ def test_maps_that_still_fit_go_on_and_the_others_are_made_anew(
         assert attach.map_information(descriptor).maximum_entries == 4096
 
 
-def test_where_it_attaches_follows_from_the_section(
-    node: Node, cgroups: Cgroups, topology: Topology
-) -> None:
+def test_where_it_attaches_follows_from_the_section(node: Node, cgroups: Cgroups, topology: Topology) -> None:
     """The same pin goes from sock_ops to outgoing packets, which takes another link."""
     node.done(MODULE, **wish(1, cgroups.client))
 
@@ -285,7 +266,7 @@ def test_a_link_that_runs_another_program_is_swapped_back(
     assert node.counted() == [1, 0]
 
 
-def test_a_cgroup_that_was_made_again_is_joined_again(node: Node, cgroups: Cgroups) -> None:
+def test_a_cgroup_that_was_made_again_is_joined_again(node: Node) -> None:
     cgroup = TestCgroup("again")
     with cgroup:
         node.done(MODULE, **wish(1, cgroup))

@@ -21,7 +21,6 @@ from tests.kernel.topologies import Cgroups, one_pod, two_pods
 from tests.support.cgroups import TestCgroup
 from tests.support.connections import Connection, accept, connected, open_connection
 from tests.support.netfilter import redirect_loopback
-from tests.support.socket_maker import SocketMaker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -34,9 +33,7 @@ MULTIPATH = socket.IPPROTO_MPTCP
 
 
 @contextlib.contextmanager
-def wished(
-    node: Sockops, cgroups: Cgroups, wishes: Sequence[object], **settings: object
-) -> Iterator[None]:
+def wished(node: Sockops, cgroups: Cgroups, wishes: Sequence[object], **settings: object) -> Iterator[None]:
     """Have the shared sockops otherwise meanwhile."""
     present(node, wishes, **settings)
     try:
@@ -215,23 +212,23 @@ def test_multipath_tcp_is_left_alone(node: Sockops, cgroups: Cgroups) -> None:
 
 def test_a_plain_client_of_a_multipath_listener_keeps_its_bytes(node: Sockops, cgroups: Cgroups) -> None:
     """What Go's listeners are by default. Whether it pairs is the kernel's matter, order is ours."""
-    with one_pod(cgroups) as topology:
-        with (
-            topology.server.listen("0.0.0.0", protocol=MULTIPATH) as listener,
-            open_connection(topology.client, listener, topology.address4) as connection,
-        ):
-            connection.exchange()
-            connection.bulk(1_000_000)
+    with (
+        one_pod(cgroups) as topology,
+        topology.server.listen("0.0.0.0", protocol=MULTIPATH) as listener,
+        open_connection(topology.client, listener, topology.address4) as connection,
+    ):
+        connection.exchange()
+        connection.bulk(1_000_000)
     assert_tables_empty(node)
 
 
-def test_a_bystander_over_a_wire_is_evicted_at_its_first_round_trip(
-    node: Sockops, cgroups: Cgroups
-) -> None:
-    with TestCgroup("elsewhere") as elsewhere, two_pods(Cgroups(cgroups.client, elsewhere)) as topology:
+def test_a_bystander_over_a_wire_is_evicted_at_its_first_round_trip(node: Sockops, cgroups: Cgroups) -> None:
+    with (
+        TestCgroup("elsewhere") as elsewhere,
+        two_pods(Cgroups(cgroups.client, elsewhere)) as topology,
+    ):
         counted = Counted(node)
-        with SocketMaker(topology.server.namespace, elsewhere) as server:
-            with connected(topology.client, server, topology.address6) as connection:
-                connection.exchange(1)
-                wait_until(lambda: counted["sockets_evicted"] == 1, "the bystander evicted")
-                assert_by_tcp(node, topology, connection)
+        with connected(topology.client, topology.server, topology.address6) as connection:
+            connection.exchange(1)
+            wait_until(lambda: counted["sockets_evicted"] == 1, "the bystander evicted")
+            assert_by_tcp(node, topology, connection)

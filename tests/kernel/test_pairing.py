@@ -193,9 +193,7 @@ def test_pairs_with_both_ends_translated(node: Sockops, cgroups: Cgroups, tool: 
 
 
 @VERSIONS
-def test_equal_tuples_in_two_pairs_of_pods_do_not_meet(
-    node: Sockops, cgroups: Cgroups, version: int
-) -> None:
+def test_equal_tuples_in_two_pairs_of_pods_do_not_meet(node: Sockops, cgroups: Cgroups, version: int) -> None:
     with two_pods(cgroups) as first, two_pods(cgroups) as second:
         counted = Counted(node)
         connections = []

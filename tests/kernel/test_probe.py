@@ -220,6 +220,7 @@ def test_the_processes_of_a_killed_probe_die_with_it_and_the_next_one_removes_it
             lambda: not any(Path(f"/proc/{child}").exists() for child in started), "the end of its processes"
         )
 
-        assert len(probe_cgroups(process.pid)) == 2
+        # The one below the root may already be gone: other probes on this machine remove it as well.
+        assert (cgroup.path / f"{NAME_PREFIX}{process.pid}").is_dir()
         with temporary_cgroup(str(cgroup.path)), temporary_cgroup(str(cgroup2_mount())):
             assert not probe_cgroups(process.pid)

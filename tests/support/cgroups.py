@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import os
 import signal
@@ -103,7 +104,13 @@ def remove_cgroup(path: Path) -> None:
 
 
 def _process_ids(path: Path) -> list[int]:
-    text = (path / "cgroup.procs").read_text(encoding="ascii")
+    try:
+        text = (path / "cgroup.procs").read_text(encoding="ascii")
+    except OSError as error:
+        # The processes of a threaded cgroup stand in its domain's file, which is read as well.
+        if error.errno == errno.EOPNOTSUPP:
+            return []
+        raise
     return [int(word) for word in text.split()]
 
 

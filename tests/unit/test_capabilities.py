@@ -20,7 +20,11 @@ from meshaccel.model import Answer, Capability
 from meshaccel.paths import NodePaths
 from meshaccel.system import mounts
 
-SOURCE = Path(__file__).resolve().parents[2] / "bpf" / "sockops.bpf.c"
+BPF = Path(__file__).resolve().parents[2] / "bpf"
+#: All of the object's source.
+SOURCE = "".join(
+    path.read_text(encoding="utf-8") for path in [BPF / "sockops.bpf.c", *sorted(BPF.glob("sockops/*.h"))]
+)
 
 #: The helpers of the BPF object that need no probe of their own: as old as the program types themselves.
 OLD_HELPERS = {"map_lookup_elem", "map_update_elem", "map_delete_elem", "sock_ops_cb_flags_set"}
@@ -153,7 +157,7 @@ class TestCatalogue:
             probe(["map_sockhsh"])
 
     def test_every_helper_of_the_program_is_old_or_needed(self) -> None:
-        used = set(re.findall(r"\bbpf_(\w+)\(", SOURCE.read_text(encoding="utf-8")))
+        used = set(re.findall(r"\bbpf_(\w+)\(", SOURCE))
         not_helpers = {"htonl", "ntohl", "core_field_exists", "core_field_offset", "core_type_id_kernel"}
         # Optional: the program reads by the older helper where it is missing.
         optional = {"rdonly_cast"}
@@ -162,11 +166,11 @@ class TestCatalogue:
         assert set.union(*PROBED_HELPERS.values()) <= set(SOCKOPS_NEEDS)
 
     def test_reading_kernel_memory_is_needed_where_the_program_does(self) -> None:
-        assert "BPF_CORE_READ(" in SOURCE.read_text(encoding="utf-8")
+        assert "BPF_CORE_READ(" in SOURCE
         assert {"sock_ops_probe_read_kernel", "sk_msg_probe_read_kernel"} <= set(SOCKOPS_NEEDS)
 
     def test_every_map_type_of_the_program_is_old_or_needed(self) -> None:
-        used = set(re.findall(r"\bBPF_MAP_TYPE_(\w+)\b", SOURCE.read_text(encoding="utf-8")))
+        used = set(re.findall(r"\bBPF_MAP_TYPE_(\w+)\b", SOURCE))
 
         assert used - OLD_MAPS == set(PROBED_MAPS)
         assert set(PROBED_MAPS.values()) <= set(SOCKOPS_NEEDS)

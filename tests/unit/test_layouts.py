@@ -13,7 +13,7 @@ from meshaccel.bpf import layouts
 from meshaccel.errors import MeshaccelError, NotOurs
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 OBJECT = Path(__file__).resolve().parents[2] / "build" / "bpf" / "sockops.bpf.o"
 
@@ -75,13 +75,21 @@ def test_an_object_without_our_structures_is_not_ours() -> None:
 
 
 @pytest.mark.parametrize(
-    "content",
-    [b"", b"no object\n", b"\x7fELF", OBJECT.read_bytes()[:1000], OBJECT.read_bytes()[:-1000]],
+    "damage",
+    [
+        lambda _: b"",
+        lambda _: b"no object\n",
+        lambda whole: whole[:4],
+        lambda whole: whole[:1000],
+        lambda whole: whole[:-1000],
+    ],
     ids=["empty", "text", "only-the-mark", "cut-early", "cut-late"],
 )
-def test_a_file_that_is_no_whole_object_is_refused_by_its_name(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_no_whole_object_is_refused_by_its_name(
+    tmp_path: Path, damage: Callable[[bytes], bytes]
+) -> None:
     damaged = tmp_path / "sockops.bpf.o"
-    damaged.write_bytes(content)
+    damaged.write_bytes(damage(OBJECT.read_bytes()))
     with pytest.raises(NotOurs) as caught:
         layouts.check(str(damaged), layout.STRUCTURES)
     assert str(damaged) in caught.value.wanted

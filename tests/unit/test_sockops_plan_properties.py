@@ -27,7 +27,7 @@ from tests.unit.sockops_scenarios import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-many = settings(max_examples=200)
+many = settings(max_examples=120)
 
 
 @many

@@ -286,7 +286,7 @@ def attach_to_socket_map(program: int, socket_map: int) -> None:
 
 
 def run_map_iterator(program: int, walked_map: int) -> bytes:
-    """Runs an iterator program over a map; returns all it wrote (kernel 5.10)."""
+    """Runs an iterator program over a map; returns all it wrote (kernel 5.10; the storage it reads, 5.11)."""
     target = _IteratorTarget(map_descriptor=walked_map)
     options = _LinkOptions(
         size=ctypes.sizeof(_LinkOptions),

@@ -77,6 +77,11 @@ def parse(raw: Mapping[str, Json], paths: NodePaths) -> Desired:
 
 def parse_entry(entry: Mapping[str, Json], *, with_value: bool) -> tuple[Words, Words | None]:
     """Parses one entry; where with_value is False the value is ignored."""
+    unknown = sorted(set(entry) - {"key", "value"})
+    if unknown:
+        raise InvalidInput(
+            wanted="key and value in an entry", found=", ".join(unknown), remedy="check the spelling"
+        )
     return words(entry, "key"), words(entry, "value") if with_value else None
 
 

@@ -30,6 +30,7 @@ LONGEST_NAME = 255
 #: What the kernel itself puts into a fresh bpffs (CONFIG_BPF_PRELOAD).
 KERNEL_ENTRIES = frozenset({"maps.debug", "progs.debug"})
 NEAR_MATCHES = 3
+DESCRIPTOR_INFORMATION = "/proc/self/fdinfo"
 
 
 class Kind(Enum):
@@ -139,7 +140,8 @@ def open_ours(paths: NodePaths, path: str, kind: Kind) -> int | None:
 
 def kind_of(descriptor: int) -> Kind | None:
     """Returns what an open pin is; None for what a later kernel may bring."""
-    with open(f"/proc/self/fdinfo/{descriptor}", encoding="ascii", errors="replace") as stream:
+    path = os.path.join(DESCRIPTOR_INFORMATION, str(descriptor))
+    with open(path, encoding="ascii", errors="replace") as stream:
         fields = {line.partition(":")[0] for line in stream}
     # A link's has its program's tag as well.
     return next((kind for kind in (Kind.LINK, Kind.PROGRAM, Kind.MAP) if kind.value in fields), None)

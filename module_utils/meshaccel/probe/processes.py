@@ -27,6 +27,7 @@ Answer = TypeVar("Answer")
 #: include/uapi/linux/prctl.h.
 SET_PARENT_DEATH_SIGNAL = 1
 TERMINATING = (signal.SIGTERM, signal.SIGHUP)
+HELD = (*TERMINATING, signal.SIGINT)
 #: Does its part in the child and returns what the parent is to get; ``send`` gives more.
 Work = Callable[[Callable[[object], None]], object]
 
@@ -80,7 +81,8 @@ def worker(what: str, cgroup: str | None, work: Work) -> Iterator[Worker]:
     answers, sender = context.Pipe(duplex=False)
     process = context.Process(target=_run, args=(os.getpid(), cgroup, work, sender), daemon=True)
     try:
-        process.start()
+        with signals_held():
+            process.start()
         sender.close()
         yield Worker(what, process, answers)
     finally:
@@ -116,6 +118,17 @@ def use_plain_signals() -> None:
     for number in TERMINATING:
         signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD)
+
+
+@contextmanager
+def signals_held() -> Iterator[None]:
+    """Puts signals off meanwhile: one between fork and the record of the child would lose the child."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, HELD)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def join_cgroup(path: str) -> None:

@@ -1,0 +1,153 @@
+"""Redis: values, pipelines, messages and replicas are as they are without sockops."""
+
+from __future__ import annotations
+
+import random
+import string
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.kernel.observation import wait_until
+from tests.peers.arms import assert_accelerated, assert_same
+from tests.peers.bodies import KIBIBYTE, MEBIBYTE
+from tests.peers.redis import Pod, Redis, accelerated_pod, wait_for_replica
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+LENGTHS = (1, 2, 100, 1023, KIBIBYTE, 4097, 16 * KIBIBYTE, 65_537, 300_000, MEBIBYTE, 4 * MEBIBYTE)
+LETTERS = string.ascii_letters + string.digits
+
+
+@pytest.fixture(scope="module")
+def pod(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pod]:
+    """One pod for the tests of this file."""
+    with accelerated_pod(tmp_path_factory.mktemp("redis")) as made:
+        yield made
+
+
+def value(length: int) -> str:
+    """Return a random text: always the same, and others for every length."""
+    return "".join(random.Random(length).choices(LETTERS, k=length))
+
+
+def with_master(pod: Pod, scenario: Callable[[Redis], str]) -> Callable[[], str]:
+    """Return a scenario that begins with an empty server and ends with it."""
+
+    def run_scenario() -> str:
+        with pod.master() as redis:
+            return scenario(redis)
+
+    return run_scenario
+
+
+def test_values_come_back_whole(pod: Pod) -> None:
+    values = [value(length) for length in LENGTHS]
+    commands = [f"SET key{index} {each}" for index, each in enumerate(values)]
+    commands += [f"GET key{index}" for index in range(len(values))]
+    outcome = assert_same(pod.node, with_master(pod, lambda redis: redis.ask_in_turn(commands)))
+    assert outcome.result.splitlines() == ["OK"] * len(values) + values
+    assert_accelerated(outcome, 2 * sum(LENGTHS))
+
+
+def test_an_empty_value_is_a_value(pod: Pod) -> None:
+    commands = ['SET empty ""', "EXISTS empty", "GET empty", "GET missing"]
+    outcome = assert_same(pod.node, with_master(pod, lambda redis: redis.ask_in_turn(commands)))
+    assert outcome.result.splitlines() == ["OK", "1", "", ""]
+
+
+def test_a_pipeline_loses_nothing(pod: Pod) -> None:
+    sizes = random.Random(1)
+    commands = [["SET", f"key{index}", value(sizes.randint(1, 2000))] for index in range(10_000)]
+    commands += [["INCR", "counter"]] * 10_000
+
+    def scenario(redis: Redis) -> str:
+        summary = redis.pipe(commands).splitlines()[-1]
+        return "\n".join([summary, redis.ask("GET", "counter"), redis.ask("DBSIZE"), redis.digest()])
+
+    outcome = assert_same(pod.node, with_master(pod, scenario))
+    assert outcome.result.splitlines()[:3] == [f"errors: 0, replies: {len(commands)}", "10000", "10001"]
+    assert_accelerated(outcome, sum(len(word) for command in commands for word in command))
+
+
+def test_transactions(pod: Pod) -> None:
+    commands = [
+        *("MULTI", "SET counter 1", "INCR counter", "LPUSH list a b c", "EXEC"),
+        *("WATCH counter", "INCR counter", "MULTI", "INCR counter", "EXEC"),
+        *("MULTI", "INCR counter", "DISCARD", "GET counter"),
+    ]
+    outcome = assert_same(pod.node, with_master(pod, lambda redis: redis.ask_in_turn(commands)))
+    print(outcome.result)
+    assert outcome.result == ""
+
+
+def test_published_messages_arrive_in_order(pod: Pod) -> None:
+    messages = [f"{index}-{value(index % 500 + 1)}" for index in range(1000)]
+
+    def scenario(redis: Redis) -> str:
+        with redis.in_background("redis-cli", "SUBSCRIBE", "channel") as subscriber:
+            wait_until(lambda: redis.ask("PUBSUB", "NUMSUB", "channel").endswith("1"), "the subscriber")
+            receivers = redis.ask_in_turn([f"PUBLISH channel {message}" for message in messages])
+            assert receivers.split() == ["1"] * len(messages)
+            output = subscriber.output_path
+            wait_until(lambda: messages[-1] in output.read_text(encoding="ascii"), "the last message")
+            return output.read_text(encoding="ascii")
+
+    outcome = assert_same(pod.node, with_master(pod, scenario))
+    received = outcome.result.splitlines()[3:]
+    assert received == [line for message in messages for line in ("message", "channel", message)]
+    assert_accelerated(outcome, 2 * sum(map(len, messages)))
+
+
+def test_a_blocked_client_is_woken_for_each_element(pod: Pod) -> None:
+    elements = [value(length) for length in LENGTHS]
+
+    def scenario(redis: Redis) -> str:
+        repeat = ("-r", str(len(elements)))
+        with redis.in_background("redis-cli", *repeat, "BLPOP", "first", "second", "10") as blocked:
+            for element in elements:
+                wait_until(lambda: redis.information("clients")["blocked_clients"] == "1", "a blocked client")
+                redis.ask_in_turn([f"RPUSH second {element}"])
+            return blocked.wait(timeout=10)
+
+    outcome = assert_same(pod.node, with_master(pod, scenario))
+    assert outcome.result.splitlines() == [line for each in elements for line in ("second", each)]
+    assert_accelerated(outcome, 2 * sum(LENGTHS))
+
+
+def test_many_clients_with_pipelines(pod: Pod) -> None:
+    requests, size = 20_000, 3000
+
+    def scenario(redis: Redis) -> str:
+        words = ("-n", str(requests), "-c", "50", "-P", "16", "-d", str(size))
+        redis.load(*words, "-t", "set,get,incr,lpush,lpop,hset")
+        return redis.digest()
+
+    outcome = assert_same(pod.node, with_master(pod, scenario))
+    assert_accelerated(outcome, requests * size * 4)
+
+
+def test_a_replica_becomes_the_same(pod: Pod) -> None:
+    """It copies the data while that changes, and afterwards follows the changes."""
+    values = [["SET", f"key{index}", value(index)] for index in range(5000)]
+
+    def scenario() -> bool:
+        with pod.master() as master:
+            master.pipe(values)
+            with (
+                pod.replica() as replica,
+                master.in_background(
+                    "redis-benchmark", "-q", "-n", "30000", "-r", "1000", "-d", "1000", "-t", "set,lpush,sadd"
+                ) as writer,
+            ):
+                wait_for_replica(replica)
+                writer.wait(timeout=20)
+                assert master.ask("WAIT", "1", "10000") == "1"
+                state = replica.information("replication")
+                print(master.information("stats")["sync_full"], state)
+                return master.digest() == replica.digest()
+
+    outcome = assert_same(pod.node, scenario)
+    assert outcome.result
+    assert_accelerated(outcome, 1)
