@@ -72,7 +72,7 @@ def told(path: Path) -> Received:
 
 
 @contextlib.contextmanager
-def accelerated_servers(directory: Path, documents: Path) -> Iterator[Servers]:
+def accelerated_servers(directory: Path, documents: Path, **limits: object) -> Iterator[Servers]:
     """Run both servers in a pod of their own, with sockops over it."""
     with (
         NetworkNamespace("nginx") as namespace,
@@ -81,7 +81,7 @@ def accelerated_servers(directory: Path, documents: Path) -> Iterator[Servers]:
         TestCgroup("backend") as backend,
         _nginx(directory / "backend", Placement(namespace, backend), documents, FILE_PORTS, {}),
         _nginx(directory / "proxy", Placement(namespace, proxy), documents, {}, PROXY_PORTS),
-        accelerated([cgroup.relative_path for cgroup in (client, proxy, backend)]) as node,
+        accelerated([cgroup.relative_path for cgroup in (client, proxy, backend)], **limits) as node,
         SocketMaker(namespace, client) as maker,
     ):
         scratch = directory / "scratch"

@@ -17,7 +17,7 @@ from ...system import cgroups, files
 from . import NAME, layout
 from .desired import Desired, load_document, parse
 from .handlers import Handlers
-from .observe import ObjectFile, Observed, Places, observe, observe_loaded
+from .observe import ObjectFile, Observed, Places, observe, observe_loaded, pins_complete
 from .plan import describe, describe_observed, make_plan
 
 ABSENT = {"state": "absent"}
@@ -120,7 +120,12 @@ class Sockops:
         later runs. ``on`` lifts the hold. Raises InvalidInput when sockops is
         not loaded or the cgroup is not opted in.
         """
-        hold = None
+        if not pins_complete(Places.of(self.paths)):
+            raise InvalidInput(
+                wanted=f"sockops loaded, to switch it {mode.value}",
+                found="it is not, so all traffic is on the kernel's path",
+                remedy="run `meshaccel restore` or the playbook",
+            )
         if cgroup is None:
             self._write_mode(mode)
             hold = replace(holds.read(self.paths, NAME), mode=held(mode))

@@ -171,6 +171,8 @@ def removal(observed: Observed, places: Places, paths: NodePaths) -> Plan:
     if observed.pinned is not None:
         pins.append(places.program)
     pins += [places.map(name) for name in observed.map_pins]
+    if places.staged in observed.pins:
+        pins.append(places.staged)
     last = observed.pins <= set(pins)
     return unpinning(pins) + (ownership.unmounting(observed.bpffs, paths) if last else ())
 
