@@ -100,18 +100,30 @@ static __always_inline bool switched_on(const struct sockops_control *node,
 
 /*
  * The kernel charges a queued message's payload to the receiver, but not the
- * kilobyte that describes it. So a small message may only use the share of the
- * limit that its size is of that kilobyte: descriptions stay within the limit.
+ * kilobyte that describes it, so their number is bounded as well. It is
+ * estimated from what waits unread and the mean size of what was sent of late.
  */
-static __always_inline bool has_room(int receive_memory, __u32 size, __u32 limit)
+static __always_inline bool has_room(struct sockops_socket_state *state, int receive_memory,
+				     __u32 size, __u32 limit)
 {
-	__u64 allowed = limit;
+	__u32 most = limit / MESSAGE_DESCRIPTION_BYTES;
+	__u64 waiting;
 
-	if (receive_memory <= 0)
+	if (receive_memory <= 0) {
+		state->recent_messages = 0;
+		state->recent_bytes = 0;
 		return true;
-	if (size < MESSAGE_DESCRIPTION_BYTES)
-		allowed = allowed * size / MESSAGE_DESCRIPTION_BYTES;
-	return (__u64)receive_memory + size <= allowed;
+	}
+	if ((__u64)receive_memory + size > limit)
+		return false;
+	if (state->recent_messages < most || state->recent_bytes == 0)
+		return true;
+	waiting = (__u64)receive_memory * state->recent_messages / state->recent_bytes;
+	if (state->recent_messages >= 2 * most) {
+		state->recent_messages /= 2;
+		state->recent_bytes /= 2;
+	}
+	return waiting < most;
 }
 
 /* Returns whether the message was handed to the peer's socket. */
@@ -149,7 +161,7 @@ static __always_inline bool redirect(struct sk_msg_md *message, __u32 size,
 		return false;
 	}
 	/* The reader is behind: TCP's window then slows the writer down. */
-	if (!has_room(peer.receive_memory, size, peer_policy->receive_memory_limit)) {
+	if (!has_room(state, peer.receive_memory, size, peer_policy->receive_memory_limit)) {
 		count->tcp_messages_memory++;
 		return false;
 	}
@@ -157,6 +169,8 @@ static __always_inline bool redirect(struct sk_msg_md *message, __u32 size,
 		count->tcp_messages_peer_gone++;
 		return false;
 	}
+	state->recent_messages++;
+	state->recent_bytes += size;
 	return true;
 }
 

@@ -70,9 +70,17 @@ def run(chosen: argparse.Namespace, sockops: Sockops) -> int:
     elif chosen.command == "restore":
         restore(sockops)
     else:
-        sockops.switch(Mode(chosen.command), chosen.cgroup)
-        print(f"{chosen.accelerator} {chosen.cgroup or ''} {chosen.command}".replace("  ", " "))
+        switch(sockops, Mode(chosen.command), chosen.cgroup)
     return 0
+
+
+def switch(sockops: Sockops, mode: Mode, cgroup: str | None) -> None:
+    """Switches and says so at once; after off, gives the connections back to TCP."""
+    sockops.switch(mode, cgroup)
+    print(f"sockops {mode.value}" + (f" for {cgroup}" if cgroup else ""), flush=True)
+    if mode is Mode.OFF:
+        for note in sockops.release():
+            print(f"note: {note}")
 
 
 def restore(sockops: Sockops) -> None:
@@ -102,15 +110,20 @@ def status_lines(sockops: Json) -> list[str]:
     """Returns the status of sockops for a reader."""
     if sockops["state"] != "present":
         return [f"sockops  {sockops['state']}"]
-    held = "  (held by an operator; lift with: meshaccel on sockops)" if sockops["held"] else ""
+    held = sockops["held"] or {"mode": None, "cgroups": {}}
+    by_hand = "  (held by an operator; lift with: meshaccel on sockops)" if held["mode"] else ""
     lines = [
-        f"sockops  {sockops['mode']}{held}",
+        f"sockops  {sockops['mode']}{by_hand}",
         f"  connections  {sockops['connections']} of {sockops['maximum_connections']}",
         f"  redirected   {share(sockops['counters'])}",
     ]
     for path, entry in sockops["cgroups"].items():
-        attached = "" if entry["attached"] else "  NOT ATTACHED: run meshaccel restore"
-        lines.append(f"  cgroup {path}  {entry['mode']}  {share(entry['counters'])}{attached}")
+        words = [f"  cgroup {path}", entry["mode"], share(entry["counters"])]
+        if not entry["attached"]:
+            words.append("NOT ATTACHED: run meshaccel restore")
+        if path in held["cgroups"]:
+            words.append(f"(held; lift with: meshaccel on sockops --cgroup {path})")
+        lines.append("  ".join(words))
     reasons = {
         name: value
         for name, value in sockops["counters"].items()

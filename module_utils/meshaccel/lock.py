@@ -4,13 +4,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from .errors import Busy, NotOurs
+from .errors import Busy
 from .paths import NodePaths
 from .system import files
 
@@ -32,9 +33,15 @@ def node_lock(paths: NodePaths, purpose: str, wait_seconds: float = WAIT_SECONDS
         os.pwrite(descriptor, f"{purpose} (process {os.getpid()})".encode(), 0)
         yield
     finally:
+        remove_own(paths, descriptor)
+        os.close(descriptor)
+
+
+def remove_own(paths: NodePaths, descriptor: int) -> None:
+    """Removes the lock file, unless somebody did and another run has a new one."""
+    if still_at(paths.lock, descriptor):
         os.unlink(paths.lock)
         files.remove_empty_directory(paths.runtime)
-        os.close(descriptor)
 
 
 def acquire(paths: NodePaths, wait_seconds: float) -> int:
@@ -56,21 +63,22 @@ def acquire(paths: NodePaths, wait_seconds: float) -> int:
 
 
 def open_lock(paths: NodePaths) -> int:
-    """Opens the lock file, making it if need be; raises NotOurs for a symlink there."""
+    """Opens the lock file, making it if need be; raises NotOurs for a symlink there.
+
+    The former holder may remove file and directory at any moment; then again.
+    """
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
     while True:
-        files.make_directory(paths.runtime, 0o700)
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(paths.runtime, 0o700)
+        if os.path.islink(paths.runtime):
+            raise files.refuse(paths.runtime, "a directory")
         try:
             return os.open(paths.lock, flags, 0o600)
         except FileNotFoundError:
-            # The holder removed the directory between our two calls.
             continue
         except OSError as error:
-            raise NotOurs(
-                wanted=f"the lock file {paths.lock}",
-                found=str(error),
-                remedy="remove what stands there if nobody needs it, then run again",
-            ) from error
+            raise files.refuse(paths.lock, "the lock file") from error
 
 
 def lock_without_waiting(descriptor: int) -> bool:

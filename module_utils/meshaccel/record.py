@@ -70,14 +70,14 @@ def recorded(
     started: list[Action] = []
 
     def note(action: Action) -> None:
-        if not started:
+        if not started and keeps:
             write(paths, accelerator, {"phase": APPLYING, "time": now()})
         started.append(action)
 
     with node_lock(paths, f"{accelerator} converge"):
         try:
             outcome = run(note)
-        except MeshaccelError as error:
+        except (MeshaccelError, OSError) as error:
             if started:
                 failed = {"phase": FAILED, "time": now(), "error": str(error)}
                 write(paths, accelerator, failed)

@@ -8,6 +8,7 @@ every run on every node and imports only what that needs.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Mapping
@@ -63,10 +64,19 @@ def selected(library: str) -> str | None:
 def names(library: str) -> tuple[str, ...]:
     """Returns the releases there are, the current one included."""
     try:
-        entries = sorted(os.listdir(library))
+        entries = list(os.scandir(library))
     except FileNotFoundError:
         return ()
-    return tuple(name for name in entries if os.path.isdir(os.path.join(library, name)) and name != CURRENT)
+    return tuple(sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False)))
+
+
+def remove_half_done(library: str) -> None:
+    """Removes what a killed select() left, and the directory if nothing is in it."""
+    with contextlib.suppress(FileNotFoundError):
+        for name in os.listdir(library):
+            if name.startswith(f"{CURRENT}."):
+                os.unlink(os.path.join(library, name))
+    files.remove_empty_directory(library)
 
 
 def remove(library: str, name: str) -> None:
@@ -84,4 +94,5 @@ def remove_tree(path: str) -> None:
     # Costs as much to import as all of ours, and most runs remove nothing.
     import shutil
 
-    shutil.rmtree(path, ignore_errors=True)
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(path)

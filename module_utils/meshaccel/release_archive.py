@@ -17,6 +17,7 @@ import json
 import os
 import sys
 import tarfile
+import zlib
 from collections.abc import Mapping
 
 from .errors import InvalidInput
@@ -69,7 +70,7 @@ def unpack(archive: str) -> dict[str, bytes]:
                 for entry in unpacked.getmembers()
                 if entry.isfile()
             }
-    except (ValueError, OSError, EOFError, tarfile.TarError) as error:
+    except (ValueError, OSError, EOFError, tarfile.TarError, zlib.error) as error:
         raise InvalidInput(
             wanted="a node release",
             found=f"an archive that cannot be unpacked ({error})",

@@ -7,18 +7,19 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from . import release
 from .bpf import libbpf
 from .engine import BeforeAction, Handler, converge, ignore
-from .errors import InvalidInput, Unsupported
+from .errors import InvalidInput, MeshaccelError, Unsupported
 from .model import Action, Json, Plan
 from .paths import NodePaths
 from .system import files, systemd
 
 NAME = "node_runtime"
 UNIT_NAME = "meshaccel-restore.service"
+WANTED_BY = "multi-user.target.wants"
 EXECUTABLE = 0o755
 UNIT = """# Written by meshaccel.
 [Unit]
@@ -66,6 +67,10 @@ class Observed:
     command: bytes | None
     systemd: bool
     unit: bytes | None
+    command_executable: bool = True
+    unit_enabled: bool = True
+    #: What lies in the configuration directory; None when there is none.
+    configuration: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -108,7 +113,18 @@ def observe(paths: NodePaths) -> Observed:
         command=files.read(paths.command),
         systemd=with_systemd,
         unit=files.read(unit_path(paths)) if with_systemd else None,
+        command_executable=os.access(paths.command, os.X_OK),
+        unit_enabled=os.path.lexists(os.path.join(paths.units, WANTED_BY, UNIT_NAME)),
+        configuration=list_configuration(paths),
     )
+
+
+def list_configuration(paths: NodePaths) -> tuple[str, ...] | None:
+    """Returns what lies in the configuration directory, or None without one."""
+    try:
+        return tuple(sorted(os.listdir(paths.configuration)))
+    except FileNotFoundError:
+        return None
 
 
 def make_plan(desired: Desired, observed: Observed, paths: NodePaths) -> Plan:
@@ -129,27 +145,51 @@ def make_plan(desired: Desired, observed: Observed, paths: NodePaths) -> Plan:
                 back,
             )
         )
-    plan += written(paths.command, command_text(paths), observed.command, EXECUTABLE)
-    if observed.systemd and observed.unit != unit_text(paths):
-        plan += written(unit_path(paths), unit_text(paths), observed.unit)
-        disable = Action("systemd.disable", f"disable {UNIT_NAME}")
-        plan.append(Action("systemd.enable", f"enable {UNIT_NAME}", {}, (disable,)))
+    command = observed.command if observed.command_executable else None
+    plan += written(paths.command, command_text(paths), command, EXECUTABLE)
+    if observed.systemd:
+        plan += booting(observed, paths)
     if observed.digest != desired.digest:
         kept = [observed.selected] if observed.selected else []
         plan.append(Action("release.prune", "remove older node releases", {"previous": kept}))
     return tuple(plan)
 
 
+def booting(observed: Observed, paths: NodePaths) -> Plan:
+    """Writes and enables the boot unit; on the way back it is as it was, and enabled if it was."""
+    if observed.unit == unit_text(paths) and observed.unit_enabled:
+        return ()
+    writing = written(unit_path(paths), unit_text(paths), observed.unit)
+    if observed.unit is None:
+        return (*writing, enable_action((Action("systemd.disable", f"disable {UNIT_NAME}"),)))
+    return (
+        *(replace(action, undo=(*action.undo, enable_action(()))) for action in writing),
+        enable_action(()),
+    )
+
+
+def enable_action(undo: Plan) -> Action:
+    """Builds the enabling of the boot unit, which reads it anew as well."""
+    return Action("systemd.enable", f"enable {UNIT_NAME}", {}, undo)
+
+
 def removal(observed: Observed, paths: NodePaths) -> Plan:
     """Takes the runtime off the node; accelerators were removed before."""
     plan: list[Action] = []
     if observed.unit is not None:
-        plan.append(Action("systemd.disable", f"disable {UNIT_NAME}"))
-        plan += removed(unit_path(paths), observed.unit)
+        back = (enable_action(()),)
+        plan.append(Action("systemd.disable", f"disable {UNIT_NAME}", {}, back))
+        plan += [
+            replace(action, undo=(*action.undo, *back)) for action in removed(unit_path(paths), observed.unit)
+        ]
     if observed.command is not None:
         plan += removed(paths.command, observed.command, EXECUTABLE)
     if observed.releases or observed.selected:
-        plan.append(Action("release.remove_all", f"remove {paths.library}"))
+        lost = Action("release.cannot_restore", "install the release before")
+        plan.append(Action("release.remove_all", f"remove {paths.library}", {}, (lost,)))
+    record = os.path.basename(paths.record)
+    if observed.configuration is not None and set(observed.configuration) <= {record}:
+        plan.append(Action("configuration.remove", f"remove {paths.configuration}"))
     return tuple(plan)
 
 
@@ -196,6 +236,7 @@ def handlers(paths: NodePaths) -> dict[str, Handler]:
         for name in release.names(paths.library):
             if name not in keep:
                 release.remove(paths.library, name)
+        release.remove_half_done(paths.library)
 
     def enable(_: Mapping[str, Json]) -> None:
         systemd.control("daemon-reload")
@@ -206,11 +247,22 @@ def handlers(paths: NodePaths) -> dict[str, Handler]:
         "release.select": lambda found: release.select(paths.library, found["name"]),
         "release.prune": prune,
         "release.remove_all": lambda _: release.remove_all(paths.library),
+        "release.cannot_restore": cannot_restore,
+        "configuration.remove": lambda _: remove_configuration(paths),
         "systemd.enable": enable,
         "systemd.disable": lambda _: systemd.control("disable", UNIT_NAME),
         "file.write": write_file,
         "file.remove": lambda found: files.remove(str(found["path"])),
     }
+
+
+def cannot_restore(_: Mapping[str, Json]) -> None:
+    """Stands for a way back that there is none of; raises MeshaccelError to say so."""
+    raise MeshaccelError(
+        wanted="the release before on the node again",
+        found="it was removed in part and the node has no other copy",
+        remedy="run the playbook again",
+    )
 
 
 def write_file(arguments: Mapping[str, Json]) -> None:
@@ -239,8 +291,6 @@ def run(
         check_mode=check_mode,
         before_action=before_action,
     )
-    if outcome.actions and not desired.present and not check_mode:
-        clean_directories(paths)
     return Result(
         outcome.actions,
         describe_observed(outcome.before),
@@ -269,8 +319,8 @@ def require_no_accelerators(paths: NodePaths) -> None:
         )
 
 
-def clean_directories(paths: NodePaths) -> None:
-    """Removes our directories where nothing else is in them."""
+def remove_configuration(paths: NodePaths) -> None:
+    """Removes the record and the configuration directory, if nothing else is in it."""
     files.remove(paths.record)
     files.remove_empty_directory(paths.configuration)
 

@@ -195,9 +195,10 @@ def _existing(*places: str) -> list[str]:
 
 
 def _own_objects() -> frozenset[tuple[str, int]]:
-    programs = json.loads(run(["bpftool", "-j", "prog", "show"]))
-    own = [program for program in programs if program.get("name", "").startswith("meshaccel")]
-    maps = {("map", number) for program in own for number in program.get("map_ids", [])}
+    pins = f"{NodePaths().pins}/"
+    programs = json.loads(run(["bpftool", "--json", "--bpffs", "prog", "show"]))
+    own = [program for program in programs if any(pin.startswith(pins) for pin in program.get("pinned", ()))]
+    maps = {("map", number) for program in own for number in program.get("map_ids", ())}
     return frozenset(maps | {("program", program["id"]) for program in own})
 
 

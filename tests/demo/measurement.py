@@ -101,7 +101,7 @@ def measure(
     last = ""
     for number in _rounds(schedule):
         for workload in workloads:
-            title = f"{schedule.title} {number + 1} of {schedule.rounds}, {workload.title}"
+            title = f"{schedule.title} {number + 1}/{schedule.rounds}, {workload.title}"
             samples = {}
             for mesh in (off, on) if number % 2 == 0 else (on, off):
                 report(f"{title}: {mesh.name}{last}")
@@ -109,7 +109,7 @@ def measure(
                 samples[mesh.name] = workload.run(mesh, schedule.seconds)
             pair = Pair(samples[off.name], samples[on.name])
             pairs[workload.name].append(pair)
-            last = f"   (last pair: {format_ratio(pair.ratio['qps'])} QPS)"
+            last = f"  (last: {format_ratio(pair.ratio['qps'])})"
     return {name: Comparison(tuple(found)) for name, found in pairs.items()}
 
 

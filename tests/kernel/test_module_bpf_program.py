@@ -6,11 +6,12 @@ import ctypes
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from meshaccel.bpf import attach, maps, ownership
+from meshaccel.bpf.program.desired import STAGED
 from tests.kernel.bpf_objects import MAPS, PIN, Node, link_name, own_node, wish
 from tests.kernel.observation import wait_until
 from tests.kernel.topologies import Cgroups, Topology, one_pod
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 MODULE = "bpf_program"
 NAMES = ("count_connections", "count_packets", *MAPS)
-ABSENT = {"pin": PIN, "state": "absent"}
+ABSENT: dict[str, Any] = {"pin": PIN, "state": "absent"}
 CONNECTIONS = 3000
 #: Opens connections to itself, one after the other, and says so.
 CONNECTOR = f"""
@@ -264,6 +265,31 @@ def test_a_link_that_runs_another_program_is_swapped_back(
     assert node.pins() == before
     open_one(topology)
     assert node.counted() == [1, 0]
+
+
+def test_a_map_that_was_exchanged_by_hand_is_the_one_that_the_program_then_uses(
+    node: Node, cgroups: Cgroups, topology: Topology
+) -> None:
+    """What is pinned is what others read and write; the program has to follow it."""
+    node.done(MODULE, **wish(1, cgroups.client))
+    node.done(MODULE, **wish(1, pin="other"))
+    node.pin("other_maps/connections").rename(node.pin(f"{PIN}_maps/connections"))
+
+    assert node.done(MODULE, **wish(1, cgroups.client))["changed"] is True
+
+    open_one(topology)
+    assert node.counted() == [1, 0]
+
+
+def test_what_a_killed_run_left_half_pinned_is_no_hindrance(node: Node, cgroups: Cgroups) -> None:
+    node.done(MODULE, **wish(1, cgroups.client))
+    node.done(MODULE, **wish(1, pin="other"))
+    node.pin("other").rename(node.pin(STAGED))
+
+    node.done(MODULE, **wish(2, cgroups.client))
+
+    assert not node.pin(STAGED).exists()
+    assert node.done(MODULE, **wish(2, cgroups.client))["changed"] is False
 
 
 def test_a_cgroup_that_was_made_again_is_joined_again(node: Node) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -107,8 +108,6 @@ def test_unread_bytes_at_both_ends_survive_the_removal(
 
 def test_a_reader_that_reads_late_is_waited_for(own_node: Sockops, own_cgroups: Cgroups) -> None:
     """The release ends as soon as the last reader has read."""
-    from concurrent.futures import ThreadPoolExecutor
-
     inventory = Inventory.of(own_node)
     with (
         one_pod(own_cgroups) as topology,

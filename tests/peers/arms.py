@@ -52,10 +52,9 @@ def assert_same(
 def assert_accelerated(outcome: Outcome[Result], moved: int, share: float = 0.5) -> None:
     """Of a scenario that moved at least so many bytes, a share has to have gone from socket to socket.
 
-    `moved` keeps a scenario whose connections were not paired from passing with a share of nothing.
+    `moved` keeps connections that were not paired, whose bytes sockops does not see, from not counting.
     """
-    assert outcome.tracked_bytes >= moved, outcome.counted
-    assert outcome.redirected_bytes > share * outcome.tracked_bytes, outcome.counted
+    assert outcome.redirected_bytes > share * max(moved, outcome.tracked_bytes), outcome.counted
 
 
 def _run(

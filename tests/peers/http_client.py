@@ -45,9 +45,14 @@ class Client(http.client.HTTPConnection):
         self.request("GET", path)
         return self._answer()
 
-    def upload(self, content: bytes | Iterator[bytes]) -> Answer:
+    def post(self, path: str, content: bytes | Iterator[bytes]) -> Answer:
         """Send a payload with its length announced, or pieces of one in chunks."""
-        self.request("POST", "/", content)
+        self.request("POST", path, content)
+        return self._answer()
+
+    def put(self, path: str, content: bytes) -> Answer:
+        """Store a payload at a path."""
+        self.request("PUT", path, content)
         return self._answer()
 
     def _answer(self) -> Answer:

@@ -36,6 +36,7 @@ class Servers:
     """A backend with files, a proxy before it, and sockops over both and their clients."""
 
     node: Sockops
+    cgroups: tuple[str, ...]
     namespace: NetworkNamespace
     client_cgroup: TestCgroup
     client: SocketMaker
@@ -58,6 +59,16 @@ class Servers:
         self.curl(*words, *transfers)
         return [self._take(name) for name in names]
 
+    @contextlib.contextmanager
+    def receive_memory_limit(self, limit: int) -> Iterator[None]:
+        """Let so many bytes wait unread at a socket meanwhile."""
+        wish = {"state": "present", "cgroups": self.cgroups}
+        self.node.converge(self.node.parse({**wish, "receive_memory_limit": limit}))
+        try:
+            yield
+        finally:
+            self.node.converge(self.node.parse(wish))
+
     def _take(self, name: str) -> Received:
         path = self.scratch / name
         received = told(path)
@@ -72,7 +83,7 @@ def told(path: Path) -> Received:
 
 
 @contextlib.contextmanager
-def accelerated_servers(directory: Path, documents: Path, **limits: object) -> Iterator[Servers]:
+def accelerated_servers(directory: Path, documents: Path) -> Iterator[Servers]:
     """Run both servers in a pod of their own, with sockops over it."""
     with (
         NetworkNamespace("nginx") as namespace,
@@ -81,12 +92,13 @@ def accelerated_servers(directory: Path, documents: Path, **limits: object) -> I
         TestCgroup("backend") as backend,
         _nginx(directory / "backend", Placement(namespace, backend), documents, FILE_PORTS, {}),
         _nginx(directory / "proxy", Placement(namespace, proxy), documents, {}, PROXY_PORTS),
-        accelerated([cgroup.relative_path for cgroup in (client, proxy, backend)], **limits) as node,
         SocketMaker(namespace, client) as maker,
     ):
         scratch = directory / "scratch"
         scratch.mkdir()
-        yield Servers(node, namespace, client, maker, documents, scratch)
+        cgroups = tuple(cgroup.relative_path for cgroup in (client, proxy, backend))
+        with accelerated(cgroups) as node:
+            yield Servers(node, cgroups, namespace, client, maker, documents, scratch)
 
 
 @contextlib.contextmanager

@@ -117,12 +117,19 @@ def accelerated_pod(directory: Path) -> Iterator[Pod]:
         TestCgroup("replica") as replica,
         accelerated([cgroup.relative_path for cgroup in (client, master, replica)]) as node,
     ):
-        places = [Placement(namespace, cgroup) for cgroup in (client, master, replica)]
-        yield Pod(node, *places, directory)
+        yield Pod(
+            node,
+            clients=Placement(namespace, client),
+            masters=Placement(namespace, master),
+            replicas=Placement(namespace, replica),
+            directory=directory,
+        )
 
 
 def wait_for_replica(replica: Redis) -> None:
     """Wait until the first synchronisation is over and changes come one by one."""
     wait_until(
-        lambda: replica.information("replication")["master_link_status"] == "up", "the replica's link", SECONDS
+        lambda: replica.information("replication")["master_link_status"] == "up",
+        "the replica's link",
+        SECONDS,
     )

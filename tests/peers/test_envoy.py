@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import socket
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
 
+from meshaccel.model import Mode
+from tests.kernel.observation import Counted, wait_until
 from tests.peers.arms import assert_accelerated
 from tests.peers.bodies import KIBIBYTE, MEBIBYTE, Received, body, expected
 from tests.peers.http_client import Answer, Client, pieces
@@ -22,6 +26,7 @@ if TYPE_CHECKING:
 LENGTHS = (0, 1, 1023, KIBIBYTE, 16 * KIBIBYTE, 65_537, MEBIBYTE, 4 * MEBIBYTE)
 CONNECTIONS = 64
 SECONDS = 30.0
+SWITCH_SECONDS = 0.05
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +62,7 @@ def test_uploads_arrive_whole(sidecars: Sidecars, chunked: bool) -> None:
     def upload_all() -> list[Answer]:
         with contextlib.closing(sidecars.http()) as client:
             contents = (body(length) for length in LENGTHS)
-            return [client.upload(pieces(content) if chunked else content) for content in contents]
+            return [client.post("/", pieces(content) if chunked else content) for content in contents]
 
     outcome = sidecars.assert_same(upload_all)
     answers, counts = outcome.result
@@ -114,16 +119,33 @@ def fetch_in_turn(client: Client, paths: Sequence[str]) -> list[Answer]:
         return [client.get(path) for path in paths]
 
 
-@pytest.mark.parametrize("mode", ["pingpong", "connect"])
-@pytest.mark.parametrize("size", [1, KIBIBYTE, 64 * KIBIBYTE])
+@pytest.mark.parametrize(
+    ("mode", "size"),
+    [("pingpong", 1), ("pingpong", KIBIBYTE), ("pingpong", 64 * KIBIBYTE), ("connect", KIBIBYTE)],
+)
 def test_tcp_over_64_connections(sidecars: Sidecars, mode: mesh_load.ClientMode, size: int) -> None:
     """Off and on differ in the number of requests; that every byte is right is the load's to say."""
-    load = mesh_load.Client(mode, size, CONNECTIONS, duration=0.5, verify=True)
+    load = mesh_load.Client(mode, size, CONNECTIONS, duration=1, verify=True)
     outcome = sidecars.assert_same(lambda: sidecars.load_echo(load) >= CONNECTIONS)
     each_was_served, counts = outcome.result
     assert each_was_served
     assert counts.failures == {}
     assert_accelerated(outcome, 2 * HOPS * CONNECTIONS * size)
+
+
+def test_switching_under_load_disturbs_no_connection(sidecars: Sidecars) -> None:
+    load = mesh_load.Client("pingpong", KIBIBYTE, CONNECTIONS, duration=2, verify=True)
+    sidecars.node.switch(Mode.ON)
+    counted = Counted(sidecars.node)
+    with ThreadPoolExecutor(1) as thread:
+        running = thread.submit(sidecars.load_echo, load)
+        wait_until(lambda: counted["redirected_bytes"] > 0, "the load")
+        for mode in itertools.islice(itertools.cycle([Mode.OFF, Mode.ON, Mode.DRAIN, Mode.ON]), 20):
+            sidecars.node.switch(mode)
+            time.sleep(SWITCH_SECONDS)
+        assert running.result(SECONDS) > CONNECTIONS
+    assert counted["redirected_messages"] > 0
+    assert counted["tcp_messages_mode"] > 0
 
 
 def test_tcp_streams_both_ways_that_end_one_way_first(sidecars: Sidecars) -> None:

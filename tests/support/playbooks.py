@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,7 +76,7 @@ def run_playbook(name: str, *options: str, directory: Path, **variables: Json) -
     }
     finished = subprocess.run(
         [
-            "ansible-playbook",
+            str(Path(sys.executable).with_name("ansible-playbook")),
             "--inventory",
             str(inventory),
             str(REPOSITORY / "playbooks" / f"{name}.yml"),

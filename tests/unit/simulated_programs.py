@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from meshaccel import engine
 from meshaccel.bpf.attach import LinkInformation, MapInformation
 from meshaccel.bpf.ownership import Bpffs
-from meshaccel.bpf.program.desired import Desired, Places, parse
+from meshaccel.bpf.program.desired import STAGED, Desired, Places, parse
 from meshaccel.bpf.program.loading import Candidate, ProgramFacts
 from meshaccel.bpf.program.observe import Observed
 from meshaccel.bpf.program.plan import make_plan
@@ -224,6 +224,9 @@ def nodes(draw: st.DrawFn) -> SimulatedNode:
     for path, link in below(node.pins, f"{PATHS.pins}/count_links").items():
         meddled = draw(st.sampled_from([link, replace(link, program_id=5), replace(link, cgroup_id=0)]))
         node.pins[f"{PATHS.pins}/count_links/{path}"] = meddled
+    for path, entry in below(node.pins, f"{PATHS.pins}/count_maps").items():
+        meddled = draw(st.sampled_from([entry, replace(entry, identifier=6)]))
+        node.pins[f"{PATHS.pins}/count_maps/{path}"] = meddled
     if draw(st.booleans()):
-        node.pins[f"{PATHS.pins}/staged"] = SHARED
+        node.pins[f"{PATHS.pins}/{STAGED}"] = SHARED
     return node

@@ -179,7 +179,14 @@ REPLACING = [
         "digest-update-switched-off-first",
         installed(running(), NEW),
         replace(WISH_A, mode=Mode.OFF),
-        ["set_mode off", f"load_programs {NEW}", f"switch_programs {NEW}", WRITE, f"discard_programs {OLD}"],
+        [
+            "set_mode off",
+            "release",
+            f"load_programs {NEW}",
+            f"switch_programs {NEW}",
+            WRITE,
+            f"discard_programs {OLD}",
+        ],
     ),
 ]
 
@@ -224,27 +231,37 @@ CGROUPS_CHANGING = [
         [f"write_policy 1 {A} on", WRITE],
     ),
     Case("drained", running(), present(wish("a", mode=Mode.DRAIN)), [f"write_policy 1 {A} drain", WRITE]),
-    Case("switched-off", running(), present(wish("a", mode=Mode.OFF)), [f"write_policy 1 {A} off", WRITE]),
+    Case(
+        "switched-off",
+        running(),
+        present(wish("a", mode=Mode.OFF)),
+        [f"write_policy 1 {A} off", "release", WRITE],
+    ),
     Case(
         "held-off",
         running(hold=Hold(cgroups={"a": Mode.OFF})),
         WISH_A,
-        [f"write_policy 1 {A} off"],
+        [f"write_policy 1 {A} off", "release"],
     ),
     Case("hold-of-a-cgroup-that-is-not-wished", running(hold=Hold(cgroups={"b": Mode.OFF})), WISH_A, []),
 ]
 
 MODES_CHANGING = [
-    Case("on-to-off", running(), replace(WISH_A, mode=Mode.OFF), ["set_mode off", WRITE]),
+    Case("on-to-off", running(), replace(WISH_A, mode=Mode.OFF), ["set_mode off", "release", WRITE]),
     Case("on-to-drain", running(), replace(WISH_A, mode=Mode.DRAIN), ["set_mode drain", WRITE]),
     Case("off-to-on", running(mode=Mode.OFF), WISH_A, ["set_mode on"]),
-    Case("drain-to-off", running(mode=Mode.DRAIN), replace(WISH_A, mode=Mode.OFF), ["set_mode off", WRITE]),
+    Case(
+        "drain-to-off",
+        running(mode=Mode.DRAIN),
+        replace(WISH_A, mode=Mode.OFF),
+        ["set_mode off", "release", WRITE],
+    ),
     Case("off-to-drain", running(mode=Mode.OFF), replace(WISH_A, mode=Mode.DRAIN), ["set_mode drain", WRITE]),
     Case(
         "off-before-a-cgroup-leaves",
         running(),
         present(mode=Mode.OFF),
-        ["set_mode off", f"write_policy 1 {A} off", "release", "detach 1 a", WRITE],
+        ["set_mode off", "release", f"write_policy 1 {A} off", "release", "detach 1 a", WRITE],
     ),
     Case(
         "on-after-a-cgroup-joined",
@@ -252,7 +269,7 @@ MODES_CHANGING = [
         present(wish("a"), wish("b")),
         [f"write_policy 2 {B} on", "attach 2 b", "set_mode on", WRITE],
     ),
-    Case("held-off", running(hold=Hold(Mode.OFF)), WISH_A, ["set_mode off"]),
+    Case("held-off", running(hold=Hold(Mode.OFF)), WISH_A, ["set_mode off", "release"]),
     Case("held-off-and-off", running(mode=Mode.OFF, hold=Hold(Mode.OFF)), WISH_A, []),
     Case("held-drain", running(mode=Mode.OFF, hold=Hold(Mode.DRAIN)), WISH_A, ["set_mode drain"]),
 ]

@@ -27,7 +27,7 @@ from tests.unit.sockops_scenarios import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-many = settings(max_examples=120)
+many = settings(max_examples=150)
 
 
 @many
@@ -38,7 +38,7 @@ def test_the_plan_of_an_applied_state_is_empty(scenario: Scenario) -> None:
 
 
 @many
-@given(scenarios())
+@given(scenarios(found=nodes(complete_pins())) | scenarios() | small_changes())
 def test_no_action_breaks_a_rule_of_the_node(scenario: Scenario) -> None:
     """Policies are nobody else's and never 0; sockets are released before programs go; see SimulatedNode."""
     scenario.converge()

@@ -82,7 +82,9 @@ struct sockops_socket_state {
 	__u32 policy;
 	__u32 peer_policy;
 	__u32 tracked;
-	__u32 reserved;
+	/* Redirected since the peer's queue was last seen empty, both halved now and then. */
+	__u32 recent_messages;
+	__u64 recent_bytes;
 	__u64 peer_socket;
 	__u64 peer_cookie;
 };

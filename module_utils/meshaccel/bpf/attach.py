@@ -239,8 +239,14 @@ def attach_cgroup(program: int, cgroup_path: str) -> None:
 
 
 def detach_cgroup(program: int, cgroup_path: str) -> None:
-    """Undoes attach_cgroup; not attached, or no such cgroup, is fine."""
+    """Undoes attach_cgroup; not attached, or no such cgroup, is fine.
+
+    Where a program is attached exclusively the kernel removes that one, whichever
+    it is asked to (BPF_PROG_DETACH), so nothing is asked unless ours is there.
+    """
     try:
+        if program_id(program) not in programs_at(cgroup_path):
+            return
         with directory(cgroup_path) as cgroup:
             libbpf.library().call(
                 f"detach from {cgroup_path}", "bpf_prog_detach2", program, cgroup, CGROUP_SOCK_OPS

@@ -88,7 +88,8 @@ class SocketState(ctypes.Structure):
         ("policy", ctypes.c_uint32),
         ("peer_policy", ctypes.c_uint32),
         ("tracked", ctypes.c_uint32),
-        ("reserved", ctypes.c_uint32),
+        ("recent_messages", ctypes.c_uint32),
+        ("recent_bytes", ctypes.c_uint64),
         ("peer_socket", ctypes.c_uint64),
         ("peer_cookie", ctypes.c_uint64),
     ]

@@ -219,7 +219,8 @@ def switching_off(loaded: Loaded, resolved: Resolved) -> Plan:
     """The node's switch, when it goes to off or drain: before anything else."""
     if resolved.mode is Mode.ON:
         return ()
-    return set_mode(loaded.mode, resolved.mode)
+    released = resolved.mode is Mode.OFF and loaded.mode is not Mode.OFF
+    return (*set_mode(loaded.mode, resolved.mode), *([switched_off()] if released else []))
 
 
 def mode_meanwhile(loaded: Mode, wished: Mode) -> Mode:
@@ -248,6 +249,19 @@ def release_action() -> Action:
         "sockops.release",
         "give sockets that are switched off back to TCP",
         {"settle_seconds": SETTLE_SECONDS, "deadline_seconds": RELEASE_SECONDS},
+    )
+
+
+def switched_off() -> Action:
+    """Builds the release that follows a switch to off.
+
+    A socket in the hash is not quite a plain one: FIONREAD does not see what came
+    by TCP. Who does not read in time keeps his place and goes by TCP all the same.
+    """
+    return Action(
+        "sockops.release",
+        "give connections back to TCP",
+        {"settle_seconds": SETTLE_SECONDS, "deadline_seconds": SETTLE_SECONDS},
     )
 
 
@@ -283,6 +297,7 @@ def joining(loaded: Loaded, resolved: Resolved) -> Plan:
     used = {entry.policy for entry in loaded.attachments}
     free = (index for index in range(1, layout.POLICIES) if index not in used)
     plan: list[Action] = []
+    released = False
     for policy in resolved.policies:
         entry = present.get(policy.cgroup_id)
         if entry is None:
@@ -293,8 +308,11 @@ def joining(loaded: Loaded, resolved: Resolved) -> Plan:
             index = entry.policy
             if policy_of(entry) != policy:
                 plan.append(write_policy(index, policy, undo_of_policy(entry)))
+                released |= policy.mode is Mode.OFF and entry.mode is not Mode.OFF
         if entry is None or not entry.attached:
             plan.append(attach_action(index, policy, undo_of_policy(entry)))
+    if released:
+        plan.append(switched_off())
     return tuple(plan)
 
 

@@ -18,7 +18,7 @@ from . import NAME, layout
 from .desired import Desired, load_document, parse
 from .handlers import Handlers
 from .observe import ObjectFile, Observed, Places, observe, observe_loaded, pins_complete
-from .plan import describe, describe_observed, make_plan
+from .plan import describe, describe_observed, make_plan, switched_off
 
 ABSENT = {"state": "absent"}
 
@@ -117,8 +117,9 @@ class Sockops:
         """Sets the live mode of the node or of one cgroup and holds it.
 
         The kernel is switched first, one map write; then the hold is kept for
-        later runs. ``on`` lifts the hold. Raises InvalidInput when sockops is
-        not loaded or the cgroup is not opted in.
+        later runs. ``on`` lifts the hold. Connections stay in the table, so a
+        later ``on`` accelerates them again; release() gives them back to TCP.
+        Raises InvalidInput when sockops is not loaded or the cgroup is not opted in.
         """
         if not pins_complete(Places.of(self.paths)):
             raise InvalidInput(
@@ -138,6 +139,15 @@ class Sockops:
                 kept[path] = mode
             hold = replace(before, cgroups=kept)
         holds.write(self.paths, NAME, hold)
+
+    def release(self) -> tuple[str, ...]:
+        """Gives connections that are switched off back to plain TCP.
+
+        Takes some two seconds. Returns notes on what could not be given back yet.
+        """
+        handlers = Handlers(self.paths, self.hierarchy)
+        handlers.release(switched_off().arguments)
+        return tuple(handlers.notes)
 
     def status(self) -> dict[str, Json]:
         """Returns mode, cgroups, counters and table use, as plain data."""

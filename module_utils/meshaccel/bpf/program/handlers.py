@@ -137,5 +137,7 @@ class Handlers:
         if not os.path.lexists(path):
             maps.pin(descriptor, path)
             return
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._places.staged)
         maps.pin(descriptor, self._places.staged)
         os.rename(self._places.staged, path)

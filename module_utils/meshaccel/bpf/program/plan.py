@@ -61,8 +61,7 @@ def is_current(desired: Desired, observed: Observed, candidate: Candidate) -> bo
     own = own_maps(desired, candidate)
     own_ids = {observed.map_pins[name].identifier for name in own if name in observed.map_pins}
     return (
-        reused <= pinned.map_ids
-        and sorted(made, key=repr) == sorted(found, key=repr)
+        sorted(made, key=repr) == sorted(found, key=repr)
         and own.keys() <= observed.map_pins.keys()
         and own_ids <= pinned.map_ids
     )

@@ -1,0 +1,143 @@
+"""Programs of others at the same cgroups stay as they are, or are named as what is in the way."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from meshaccel.errors import ApplyFailed
+from meshaccel.model import Mode
+from tests.kernel.bpf_objects import COMPILE
+from tests.kernel.installations import absent, installation, present
+from tests.kernel.inventory import assert_untouched, programs_of
+from tests.kernel.observation import assert_redirected
+from tests.kernel.topologies import Cgroups, one_pod
+from tests.support.bpffs import own_bpffs
+from tests.support.cgroups import TestCgroup
+from tests.support.connections import connected
+from tests.support.processes import run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+LINKS = pytest.mark.parametrize("cgroup_links", [True, False], ids=["links", "old-attach-call"])
+PROGRAM = "foreign"
+SOURCE = Path(__file__).parent / "objects" / f"{PROGRAM}.bpf.c"
+
+
+@pytest.fixture(scope="module")
+def foreign_object(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sock_ops program of somebody else, compiled."""
+    output = tmp_path_factory.mktemp("foreign") / f"{PROGRAM}.bpf.o"
+    headers = f"/usr/include/{os.uname().machine}-linux-gnu"
+    run([*COMPILE, "-idirafter", headers, "-c", str(SOURCE), "-o", str(output)])
+    return output
+
+
+@pytest.fixture
+def foreign_program(foreign_object: Path) -> Iterator[Path]:
+    """The same, loaded and pinned by bpftool."""
+    with own_bpffs() as bpffs:
+        pin = bpffs / PROGRAM
+        run(["bpftool", "prog", "load", str(foreign_object), str(pin)])
+        yield pin
+
+
+@contextlib.contextmanager
+def attached(program: Path, cgroup: TestCgroup, *flags: str) -> Iterator[int]:
+    """Attach a foreign program to a cgroup meanwhile; yields its id."""
+    words = [str(cgroup.path), "sock_ops", "pinned", str(program)]
+    run(["bpftool", "cgroup", "attach", *words, *flags])
+    try:
+        (found,) = [
+            item["id"]
+            for item in json.loads(run(["bpftool", "-j", "cgroup", "show", str(cgroup.path)]))
+            if item["name"] == PROGRAM
+        ]
+        yield found
+    finally:
+        run(["bpftool", "cgroup", "detach", *words])
+
+
+@LINKS
+def test_a_program_beside_ours_is_left_alone(
+    own_cgroups: Cgroups, foreign_program: Path, cgroup_links: bool
+) -> None:
+    with (
+        installation(cgroup_links=cgroup_links) as node,
+        attached(foreign_program, own_cgroups.client, "multi") as foreign,
+        one_pod(own_cgroups) as topology,
+    ):
+        present(node, own_cgroups.paths)
+        assert programs_of(own_cgroups.client)[0] == foreign
+        assert len(programs_of(own_cgroups.client)) == 2
+        with connected(topology.client, topology.server, topology.address4) as connection:
+            assert_redirected(node, topology, connection)
+        node.switch(Mode.OFF)
+        present(node, own_cgroups.paths, maximum_connections=99)
+        assert foreign in programs_of(own_cgroups.client)
+        absent(node)
+        assert programs_of(own_cgroups.client) == [foreign]
+
+
+@LINKS
+def test_a_program_that_comes_after_ours_is_left_alone(
+    own_cgroups: Cgroups, foreign_program: Path, cgroup_links: bool
+) -> None:
+    with installation(cgroup_links=cgroup_links) as node, one_pod(own_cgroups) as topology:
+        present(node, own_cgroups.paths)
+        with attached(foreign_program, own_cgroups.client, "multi") as foreign:
+            assert not present(node, own_cgroups.paths).changed
+            with connected(topology.client, topology.server, topology.address4) as connection:
+                assert_redirected(node, topology, connection)
+            absent(node)
+            assert programs_of(own_cgroups.client) == [foreign]
+
+
+@LINKS
+def test_an_exclusive_holder_is_named(
+    own_cgroups: Cgroups, foreign_program: Path, cgroup_links: bool
+) -> None:
+    with (
+        installation(cgroup_links=cgroup_links) as node,
+        attached(foreign_program, own_cgroups.server) as foreign,
+    ):
+        with pytest.raises(ApplyFailed) as failed:
+            present(node, own_cgroups.paths)
+        assert f"(program {foreign})" in str(failed.value)
+        assert PROGRAM in str(failed.value)
+        assert own_cgroups.server.relative_path in str(failed.value)
+        assert failed.value.undo_errors == ()
+        assert programs_of(own_cgroups.server) == [foreign]
+        assert programs_of(own_cgroups.client) == []
+    assert_untouched(node, own_cgroups)
+
+
+@LINKS
+def test_an_exclusive_holder_above_is_an_error_too(foreign_program: Path, cgroup_links: bool) -> None:
+    with (
+        TestCgroup("above") as above,
+        TestCgroup("below", parent=above) as below,
+        installation(cgroup_links=cgroup_links) as node,
+        attached(foreign_program, above) as foreign,
+    ):
+        with pytest.raises(ApplyFailed, match="ancestor") as failed:
+            present(node, [below.relative_path])
+        assert failed.value.undo_errors == ()
+        assert programs_of(above) == [foreign]
+        assert programs_of(below) == []
+
+
+def test_an_exclusive_holder_that_lets_go(own_cgroups: Cgroups, foreign_program: Path) -> None:
+    with installation() as node:
+        with attached(foreign_program, own_cgroups.server), pytest.raises(ApplyFailed):
+            present(node, own_cgroups.paths)
+        assert present(node, own_cgroups.paths).changed
+        with one_pod(own_cgroups) as topology:
+            with connected(topology.client, topology.server, topology.address4) as connection:
+                assert_redirected(node, topology, connection)

@@ -1,0 +1,306 @@
+"""The node's command: what it takes, what it says, and what it answers for each state of sockops."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from meshaccel import command, metrics, record
+from meshaccel.accelerators.sockops.service import Result, Sockops
+from meshaccel.errors import InvalidInput, Unsupported
+from meshaccel.model import Action, Json, Mode
+from tests.unit.sockops_status import cgroup, status
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from meshaccel import engine
+    from meshaccel.paths import NodePaths
+    from meshaccel.system.cgroups import Hierarchy
+
+ACTION = Action("sockops.set_mode", "switch sockops on")
+EXAMPLE_COLUMNS = 45
+"""How far the command line goes in an example of the help; behind it stands what it is for."""
+NOTHING_RESTORED = Result((), {}, {}, ())
+
+
+@dataclass(frozen=True)
+class KnownSockops(Sockops):
+    """A sockops whose state is known; what it was asked to do is in `switched`, in order."""
+
+    known_status: dict[str, Json] = field(default_factory=status)
+    restored: Result = NOTHING_RESTORED
+    switched: list[tuple[Mode, str | None] | str] = field(default_factory=list)
+
+    def status(self) -> dict[str, Json]:
+        return self.known_status
+
+    def switch(self, mode: Mode, cgroup: str | None = None) -> None:
+        self.switched.append((mode, cgroup))
+
+    def release(self) -> tuple[str, ...]:
+        self.switched.append("released")
+        return ("2 sockets hold bytes",)
+
+    def restore(self, before_action: engine.BeforeAction = lambda _: None) -> Result:
+        for action in self.restored.actions:
+            before_action(action)
+        return self.restored
+
+
+Call = Callable[..., tuple[int, str, str]]
+Known = Callable[..., KnownSockops]
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
+    """Return what runs the command as root over a sockops: exit code, output and errors."""
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+
+    def run(sockops: Sockops, *arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(Sockops, "on_this_node", lambda _: sockops)
+        code = command.main(arguments)
+        return (code, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def known(paths: NodePaths, hierarchy: Hierarchy) -> Known:
+    """Return what makes a sockops of known state."""
+    return lambda **knowledge: KnownSockops(paths, hierarchy, "no object", **knowledge)
+
+
+# ---- the command line ----
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["start"],
+        ["off"],
+        ["off", "vpp"],
+        ["off", "sockops", "--cgroup"],
+        ["off", "sockops", "everything"],
+        ["status", "sockops"],
+        ["restore", "sockops"],
+        ["metrics", "--json"],
+    ],
+)
+def test_what_is_no_command_line_is_refused(
+    arguments: Sequence[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        command.main(arguments)
+    assert caught.value.code == 2
+    assert capsys.readouterr().err.startswith("usage: meshaccel ")
+
+
+def test_help_names_every_command_with_examples(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        command.main(["--help"])
+    assert caught.value.code == 0
+    shown = capsys.readouterr().out
+    for word in ("status", "on", "off", "drain", "restore", "metrics"):
+        assert f"\n    {word} " in shown
+    assert "meshaccel off sockops --cgroup" in shown
+
+
+@pytest.mark.parametrize("line", [line for line in command.EPILOG.splitlines() if "meshaccel " in line])
+def test_the_examples_of_the_help_are_command_lines(line: str) -> None:
+    program, *words = line[:EXAMPLE_COLUMNS].split()
+    assert program == "meshaccel"
+    assert command.parser().parse_args(words).command == words[0]
+
+
+@pytest.mark.parametrize("arguments", [["status"], ["off", "sockops"], ["restore"], ["metrics"]])
+def test_without_root_nothing_is_looked_at(
+    arguments: Sequence[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    monkeypatch.setattr(Sockops, "on_this_node", lambda _: pytest.fail("looked at the node"))
+    assert command.main(arguments) == 1
+    shown = capsys.readouterr()
+    assert (shown.out, shown.err) == ("", "meshaccel: run as root; only root may read and switch BPF\n")
+
+
+# ---- switching ----
+
+
+@pytest.mark.parametrize("mode", [Mode.ON, Mode.DRAIN])
+@pytest.mark.parametrize(("path", "named"), [(None, ""), ("envoy.slice", " for envoy.slice")])
+def test_modes_are_switched_for_the_node_or_one_cgroup(
+    call: Call, known: Known, mode: Mode, path: str | None, named: str
+) -> None:
+    sockops = known()
+    assert call(sockops, *switching(mode, path)) == (0, f"sockops {mode.value}{named}\n", "")
+    assert sockops.switched == [(mode, path)]
+
+
+@pytest.mark.parametrize("path", [None, "envoy.slice"])
+def test_off_switches_first_and_then_gives_connections_back(
+    call: Call, known: Known, path: str | None
+) -> None:
+    sockops = known()
+    code, output, errors = call(sockops, *switching(Mode.OFF, path))
+    assert (code, errors) == (0, "")
+    assert output.splitlines()[1:] == ["note: 2 sockets hold bytes"]
+    assert sockops.switched == [(Mode.OFF, path), "released"]
+
+
+def switching(mode: Mode, path: str | None) -> list[str]:
+    """Return the words that switch the node or one cgroup."""
+    return [mode.value, "sockops", *([] if path is None else ["--cgroup", path])]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        Unsupported(wanted="a cgroup2 hierarchy", found="none", remedy="mount it"),
+        InvalidInput(wanted="cgroup b", found="a", remedy="see status"),
+        PermissionError(13, "not permitted"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_errors_go_to_stderr_in_one_line(
+    call: Call, known: Known, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(KnownSockops, "switch", fail)
+    assert call(known(), "off", "sockops") == (1, "", f"meshaccel: {error}\n")
+
+
+@pytest.mark.parametrize("arguments", [["off", "sockops"], ["drain", "sockops", "--cgroup", "pods"]])
+def test_what_is_not_loaded_cannot_be_switched_and_is_not_held(
+    call: Call, paths: NodePaths, hierarchy: Hierarchy, arguments: Sequence[str]
+) -> None:
+    code, output, errors = call(Sockops(paths, hierarchy, ""), *arguments)
+    assert (code, output) == (1, "")
+    assert errors.startswith("meshaccel: wanted ")
+    assert not Path(paths.holds).exists()
+
+
+def test_switching_what_is_not_loaded_says_that_it_is_not_loaded(
+    paths: NodePaths, hierarchy: Hierarchy
+) -> None:
+    with pytest.raises(InvalidInput, match="wanted sockops loaded, .* found it is not"):
+        Sockops(paths, hierarchy, "").switch(Mode.OFF)
+
+
+# ---- status ----
+
+
+@pytest.mark.parametrize("state", ["absent", "incomplete"])
+def test_what_is_not_working_is_said_in_a_word(
+    call: Call, known: Known, state: str
+) -> None:
+    assert call(known(known_status={"state": state}), "status") == (0, f"sockops  {state}\n", "")
+
+
+def test_status_shows_mode_table_share_cgroups_and_every_reason_for_tcp(
+    call: Call, known: Known
+) -> None:
+    cgroups = {
+        "client.slice": cgroup(redirected_bytes=3000, tcp_bytes=1000, tcp_messages_memory=5, skipped_port=2),
+        "server.slice": cgroup(mode="drain", sockets_inserted=7),
+    }
+    code, output, errors = call(known(known_status=status(cgroups, connections=3)), "status")
+    assert (code, errors) == (0, "")
+    assert output.splitlines() == [
+        "sockops  on",
+        "  connections  3 of 32768",
+        "  redirected   75.0% of 4000 bytes",
+        "  cgroup client.slice  on  75.0% of 4000 bytes",
+        "  cgroup server.slice  drain  no bytes yet",
+        "  skipped_port  2",
+        "  tcp_messages_memory  5",
+    ]
+
+
+def test_a_cgroup_that_runs_without_the_program_stands_out_with_what_to_do() -> None:
+    lines = command.status_lines(status({"a": cgroup(attached=False), "b": cgroup()}))
+    assert [line for line in lines if "NOT ATTACHED" in line] == [
+        "  cgroup a  on  no bytes yet  NOT ATTACHED: run meshaccel restore"
+    ]
+
+
+def test_what_an_operator_holds_is_said_with_how_to_lift_it() -> None:
+    held = {"mode": "off", "cgroups": {}}
+    assert command.status_lines(status(mode="off", held=held))[0] == (
+        "sockops  off  (held by an operator; lift with: meshaccel on sockops)"
+    )
+
+
+def test_a_cgroup_that_is_held_is_named_with_how_to_lift_it() -> None:
+    """`meshaccel on sockops` leaves the holds of single cgroups as they are."""
+    held = {"mode": None, "cgroups": {"a": "off"}}
+    shown = "\n".join(command.status_lines(status({"a": cgroup(mode="off"), "b": cgroup()}, held=held)))
+    assert "meshaccel on sockops --cgroup a" in shown
+    assert "--cgroup b" not in shown
+
+
+def test_json_has_the_whole_status_and_the_last_run_in_a_stable_order(
+    call: Call, known: Known, paths: NodePaths
+) -> None:
+    record.write(paths, "sockops", {"phase": "done"})
+    shuffled = dict(reversed(status({"b": cgroup(), "a": cgroup()}).items()))
+    code, output, errors = call(known(known_status=shuffled), "status", "--json")
+    assert (code, errors) == (0, "")
+    assert json.loads(output) == {"sockops": shuffled, "last_run": {"sockops": {"phase": "done"}}}
+    assert call(known(known_status=status({"a": cgroup(), "b": cgroup()})), "status", "--json")[1] == output
+
+
+def test_metrics_are_those_of_the_status_and_nothing_else(
+    call: Call, known: Known
+) -> None:
+    sockops = known()
+    assert call(sockops, "metrics") == (0, metrics.render(sockops.status()), "")
+
+
+# ---- restore ----
+
+
+def test_restore_says_what_was_done_and_what_the_operator_should_know(
+    call: Call, known: Known, paths: NodePaths
+) -> None:
+    restored = Result((ACTION,), {}, {}, ("2 sockets hold bytes",))
+    assert call(known(restored=restored), "restore") == (
+        0,
+        "switch sockops on\nnote: 2 sockets hold bytes\n",
+        "",
+    )
+    assert record.read(paths)["sockops"]["phase"] == "done"
+
+
+def test_restore_says_when_there_was_nothing_to_do(
+    call: Call, known: Known, tmp_path: Path, paths: NodePaths
+) -> None:
+    assert call(known(), "restore") == (0, "sockops: nothing to restore, all is as wished\n", "")
+    assert not Path(paths.configuration).exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(None, "no such file; run the playbook first"), (b"{", "damaged or edited by hand"), (b"", "damaged")],
+    ids=["missing", "cut-short", "empty"],
+)
+def test_restore_without_a_readable_wish_changes_nothing_and_says_what_to_do(
+    call: Call, paths: NodePaths, hierarchy: Hierarchy, content: bytes | None, said: str
+) -> None:
+    wish = Path(paths.desired("sockops"))
+    if content is not None:
+        wish.parent.mkdir()
+        wish.write_bytes(content)
+    code, output, errors = call(Sockops(paths, hierarchy, ""), "restore")
+    assert (code, output) == (1, "")
+    assert said in errors
+    assert "playbook" in errors
+    assert not Path(paths.record).exists()
