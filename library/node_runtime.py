@@ -65,7 +65,7 @@ libbpf:
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.meshaccel import record, runtime
+from ansible.module_utils.meshaccel import record, runtime, runtime_service
 from ansible.module_utils.meshaccel.errors import MeshaccelError
 from ansible.module_utils.meshaccel.paths import NodePaths
 from ansible.module_utils.meshaccel.report import fail, succeed
@@ -86,7 +86,9 @@ def main() -> None:
         result = record.recorded(
             paths,
             runtime.NAME,
-            lambda note: runtime.run(desired, paths, check_mode=module.check_mode, before_action=note),
+            lambda note: runtime_service.run(
+                desired, paths, check_mode=module.check_mode, before_action=note
+            ),
             keeps=desired.present,
             check_mode=module.check_mode,
         )

@@ -10,12 +10,13 @@ from functools import partial
 
 from . import runtime
 from .accelerators import sockops
-from .accelerators.sockops.desired import Desired
+from .accelerators.sockops.desired import Desired, parse
+from .accelerators.sockops.observe import observe
 from .accelerators.sockops.plan import describe, describe_observed, make_plan
-from .accelerators.sockops.service import Sockops
 from .errors import InvalidInput
 from .model import Json
 from .paths import NodePaths
+from .system import cgroups
 
 PREFLIGHT = "preflight"
 PARTS = (runtime.NAME, sockops.NAME)
@@ -80,8 +81,9 @@ def plan_node(wishes: Mapping[str, Mapping[str, Json] | None], paths: NodePaths)
     sockops_wish = wishes.get(sockops.NAME)
     if sockops_wish is not None:
         settings = dict(sockops_wish)
-        accelerator = Sockops.on_this_node(paths, settings.pop("object_digest", None))
-        planners.append(partial(plan_sockops, accelerator, accelerator.parse(settings)))
+        digest, hierarchy = settings.pop("object_digest", None), cgroups.hierarchy()
+        desired = parse(settings, hierarchy)
+        planners.append(partial(plan_sockops, desired, paths, hierarchy, digest))
     return NodePlan(tuple(planner() for planner in planners))
 
 
@@ -100,13 +102,15 @@ def plan_runtime(desired: runtime.Desired, paths: NodePaths) -> Part:
     )
 
 
-def plan_sockops(accelerator: Sockops, desired: Desired) -> Part:
+def plan_sockops(
+    desired: Desired, paths: NodePaths, hierarchy: cgroups.Hierarchy, digest: str | None
+) -> Part:
     """Plans sockops for the object of the release that is to be installed."""
-    seen = accelerator.observe(desired)
+    seen = observe(desired, paths, hierarchy, paths.bpf_object(sockops.NAME), digest)
     return Part(
         sockops.NAME,
         desired.present,
-        tuple(action.summary for action in make_plan(desired, seen, accelerator.paths)),
+        tuple(action.summary for action in make_plan(desired, seen, paths)),
         describe_observed(seen),
         describe(desired, seen),
     )

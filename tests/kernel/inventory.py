@@ -44,7 +44,9 @@ class Inventory:
     def remaining(self) -> Inventory:
         """Return those of them that the kernel still has."""
         return Inventory(
-            self.programs & identifiers("prog"), self.maps & identifiers("map"), self.links & identifiers("link")
+            self.programs & identifiers("prog"),
+            self.maps & identifiers("map"),
+            self.links & identifiers("link"),
         )
 
     def assert_gone(self) -> None:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from tests.kernel.topologies import one_pod
 from tests.support import tcp_view
+from tests.support.connections import connected
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from meshaccel.accelerators.sockops.service import Sockops
-    from tests.kernel.topologies import Topology
+    from tests.kernel.topologies import Cgroups, Topology
     from tests.support.connections import Connection
 
 POLL_SECONDS = 0.01
@@ -58,6 +60,15 @@ def assert_redirected(node: Sockops, topology: Topology, connection: Connection)
     assert counted["redirected_bytes"] == moved
     assert counted["tcp_bytes"] == 0
     assert bytes_by_tcp(topology, connection) == before
+
+
+def assert_accelerates(node: Sockops, cgroups: Cgroups) -> None:
+    """A connection that is opened now, within a pod of its own, is accelerated."""
+    with (
+        one_pod(cgroups) as topology,
+        connected(topology.client, topology.server, topology.address4) as connection,
+    ):
+        assert_redirected(node, topology, connection)
 
 
 def assert_by_tcp(node: Sockops, topology: Topology, connection: Connection) -> None:

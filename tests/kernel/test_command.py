@@ -47,7 +47,7 @@ def attempt(
     monkeypatch.setattr(Sockops, "on_this_node", lambda _: node)
 
     def run(*arguments: str) -> tuple[int, str, str]:
-        code = command.main(arguments)
+        code = command.main(list(arguments))
         return (code, *capsys.readouterr())
 
     yield run
@@ -158,12 +158,21 @@ def test_the_kernel_is_switched_before_the_hold_is_kept(
 def test_off_works_when_what_is_held_cannot_be_read_and_says_so(
     attempt: Attempt, node: Sockops, topology: Topology, live: Connection
 ) -> None:
-    Path(node.paths.holds).write_text("{")
+    damaged = Path(node.paths.holds)
+    damaged.write_text("{")
     code, output, errors = attempt("off", "sockops")
-    assert_by_tcp(node, topology, live)
     assert (code, output) == (1, "")
     assert node.paths.holds in errors
-    assert Path(node.paths.holds).read_text() == "{"
+    assert damaged.read_text() == "{"
+    damaged.unlink()
+    assert_by_tcp(node, topology, live)
+
+
+def test_metrics_do_not_end_when_what_is_held_cannot_be_read(attempt: Attempt, node: Sockops) -> None:
+    Path(node.paths.holds).write_text("{")
+    code, output, _ = attempt("metrics")
+    assert code == 0
+    assert parse(output)[f"{PREFIX}mode"].samples[("mode", "on"),] == 1
 
 
 def test_what_is_held_outlives_runs_and_restore_until_on(
@@ -269,9 +278,7 @@ def test_metrics_count_what_moved_under_the_cgroup_of_its_sender(
     sent = {end: Counted(node, end.relative_path) for end in (cgroups.client, cgroups.server)}
     moved = live.exchange()
     families = parse(call("metrics"))
-    grown = {
-        labels: value - before[name].samples[labels] for labels, value in families[name].samples.items()
-    }
+    grown = {labels: value - before[name].samples[labels] for labels, value in families[name].samples.items()}
     assert sum(grown.values()) == moved
     for end, counted in sent.items():
         assert grown[("cgroup", end.relative_path),] == counted["redirected_bytes"] > 0

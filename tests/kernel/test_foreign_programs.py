@@ -15,11 +15,10 @@ from meshaccel.model import Mode
 from tests.kernel.bpf_objects import COMPILE
 from tests.kernel.installations import absent, installation, present
 from tests.kernel.inventory import assert_untouched, programs_of
-from tests.kernel.observation import assert_redirected
-from tests.kernel.topologies import Cgroups, one_pod
+from tests.kernel.observation import assert_accelerates
+from tests.kernel.topologies import Cgroups
 from tests.support.bpffs import own_bpffs
 from tests.support.cgroups import TestCgroup
-from tests.support.connections import connected
 from tests.support.processes import run
 
 if TYPE_CHECKING:
@@ -71,13 +70,11 @@ def test_a_program_beside_ours_is_left_alone(
     with (
         installation(cgroup_links=cgroup_links) as node,
         attached(foreign_program, own_cgroups.client, "multi") as foreign,
-        one_pod(own_cgroups) as topology,
     ):
         present(node, own_cgroups.paths)
         assert programs_of(own_cgroups.client)[0] == foreign
         assert len(programs_of(own_cgroups.client)) == 2
-        with connected(topology.client, topology.server, topology.address4) as connection:
-            assert_redirected(node, topology, connection)
+        assert_accelerates(node, own_cgroups)
         node.switch(Mode.OFF)
         present(node, own_cgroups.paths, maximum_connections=99)
         assert foreign in programs_of(own_cgroups.client)
@@ -89,12 +86,11 @@ def test_a_program_beside_ours_is_left_alone(
 def test_a_program_that_comes_after_ours_is_left_alone(
     own_cgroups: Cgroups, foreign_program: Path, cgroup_links: bool
 ) -> None:
-    with installation(cgroup_links=cgroup_links) as node, one_pod(own_cgroups) as topology:
+    with installation(cgroup_links=cgroup_links) as node:
         present(node, own_cgroups.paths)
         with attached(foreign_program, own_cgroups.client, "multi") as foreign:
             assert not present(node, own_cgroups.paths).changed
-            with connected(topology.client, topology.server, topology.address4) as connection:
-                assert_redirected(node, topology, connection)
+            assert_accelerates(node, own_cgroups)
             absent(node)
             assert programs_of(own_cgroups.client) == [foreign]
 
@@ -138,6 +134,4 @@ def test_an_exclusive_holder_that_lets_go(own_cgroups: Cgroups, foreign_program:
         with attached(foreign_program, own_cgroups.server), pytest.raises(ApplyFailed):
             present(node, own_cgroups.paths)
         assert present(node, own_cgroups.paths).changed
-        with one_pod(own_cgroups) as topology:
-            with connected(topology.client, topology.server, topology.address4) as connection:
-                assert_redirected(node, topology, connection)
+        assert_accelerates(node, own_cgroups)

@@ -12,7 +12,7 @@ from meshaccel.accelerators.sockops import plan
 from meshaccel.model import Mode
 from tests.kernel.installations import absent, installation, present
 from tests.kernel.inventory import Inventory, assert_untouched, programs_of
-from tests.kernel.observation import assert_by_tcp, assert_redirected, bytes_by_tcp
+from tests.kernel.observation import assert_accelerates, assert_by_tcp, assert_redirected, bytes_by_tcp
 from tests.kernel.topologies import Cgroups, one_pod, two_pods
 from tests.support.cgroups import TestCgroup
 from tests.support.connections import connected
@@ -62,8 +62,7 @@ def test_every_step_works_with_either_way_to_attach(own_cgroups: Cgroups, cgroup
             assert len(programs_of(own_cgroups.client)) == 1
             present(node, own_cgroups.paths)
             connection.exchange()
-        with connected(topology.client, topology.server, topology.address4) as connection:
-            assert_redirected(node, topology, connection)
+        assert_accelerates(node, own_cgroups)
 
 
 def test_unread_bytes_survive_the_removal(
@@ -140,9 +139,7 @@ def test_a_cgroup_removed_while_attached(own_cgroups: Cgroups) -> None:
         with TestCgroup("short-lived") as third:
             present(node, [*own_cgroups.paths, third.relative_path])
         assert any(name.startswith("gone") for name in node.status()["cgroups"])
-        with one_pod(own_cgroups) as topology:
-            with connected(topology.client, topology.server, topology.address4) as connection:
-                assert_redirected(node, topology, connection)
+        assert_accelerates(node, own_cgroups)
         assert present(node, own_cgroups.paths).changed
         assert set(node.status()["cgroups"]) == set(own_cgroups.paths)
         assert not present(node, own_cgroups.paths).changed
@@ -157,13 +154,11 @@ def test_a_cgroup_removed_and_made_again_is_another(own_cgroups: Cgroups) -> Non
         with third:
             assert present(node, [*own_cgroups.paths, third.relative_path]).changed
             assert len(programs_of(third)) == 1
-            with one_pod(Cgroups(third, own_cgroups.server)) as topology:
-                with connected(topology.client, topology.server, topology.address4) as connection:
-                    assert_redirected(node, topology, connection)
+            assert_accelerates(node, Cgroups(third, own_cgroups.server))
             present(node, own_cgroups.paths)
 
 
-def test_removal_after_every_cgroup_has_gone(own_cgroups: Cgroups) -> None:
+def test_removal_after_every_cgroup_has_gone() -> None:
     with installation() as node:
         with TestCgroup("one") as one, TestCgroup("other") as other:
             present(node, [one.relative_path, other.relative_path])

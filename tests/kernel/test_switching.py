@@ -13,13 +13,14 @@ from tests.kernel.installations import absent, installation, present
 from tests.kernel.load import SHORT_CONNECTIONS, Load, run_client, running_load, server
 from tests.kernel.observation import (
     Counted,
+    assert_accelerates,
     assert_by_tcp,
     assert_redirected,
     bytes_by_tcp,
     counters,
     wait_until,
 )
-from tests.kernel.topologies import Cgroups, Topology, one_pod
+from tests.kernel.topologies import Cgroups, one_pod
 from tests.support.background import repeating
 from tests.support.cgroups import TestCgroup
 from tests.support.connections import connected
@@ -27,7 +28,7 @@ from tests.support.processes import run
 from tests.support.variants import build_variant
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from meshaccel.accelerators.sockops.service import Sockops
@@ -239,10 +240,4 @@ def test_a_cgroup_that_leaves_keeps_its_connections_alive(own_node: Sockops, own
         connection.bulk(2_000_000)
         present(own_node, own_cgroups.paths)
         assert_by_tcp(own_node, topology, connection)
-        assert_new_connection_redirected(own_node, topology)
-
-
-def assert_new_connection_redirected(node: Sockops, topology: Topology) -> None:
-    """What is opened now is accelerated."""
-    with connected(topology.client, topology.server, topology.address4) as connection:
-        assert_redirected(node, topology, connection)
+        assert_accelerates(own_node, own_cgroups)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from meshaccel import release, release_archive, runtime
+from meshaccel import release, release_archive, runtime, runtime_service
 from meshaccel.runtime import Desired
 from meshaccel.system import systemd
 from tests.unit.file_tree import file_tree
@@ -77,13 +77,13 @@ class RuntimeNode:
 
     def install(self, contents: Mapping[str, bytes] = FIRST) -> None:
         """Converge to a release."""
-        runtime.run(wish(contents), self.paths)
+        runtime_service.run(wish(contents), self.paths)
 
     def in_use(self) -> dict[str, Entry]:
         """Return every file that the node uses: the selected release, the command, the unit and its link."""
         everything = file_tree(Path(self.paths.library).parent)
         unused = [
-            os.path.join("library", name)
+            f"library/{name}"
             for name in release.names(self.paths.library)
             if name != release.selected(self.paths.library)
         ]

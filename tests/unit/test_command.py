@@ -17,8 +17,6 @@ from meshaccel.model import Action, Json, Mode
 from tests.unit.sockops_status import cgroup, status
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from meshaccel import engine
     from meshaccel.paths import NodePaths
     from meshaccel.system.cgroups import Hierarchy
@@ -64,7 +62,7 @@ def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
 
     def run(sockops: Sockops, *arguments: str) -> tuple[int, str, str]:
         monkeypatch.setattr(Sockops, "on_this_node", lambda _: sockops)
-        code = command.main(arguments)
+        code = command.main(list(arguments))
         return (code, *capsys.readouterr())
 
     return run
@@ -93,9 +91,7 @@ def known(paths: NodePaths, hierarchy: Hierarchy) -> Known:
         ["metrics", "--json"],
     ],
 )
-def test_what_is_no_command_line_is_refused(
-    arguments: Sequence[str], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_is_no_command_line_is_refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         command.main(arguments)
     assert caught.value.code == 2
@@ -121,7 +117,7 @@ def test_the_examples_of_the_help_are_command_lines(line: str) -> None:
 
 @pytest.mark.parametrize("arguments", [["status"], ["off", "sockops"], ["restore"], ["metrics"]])
 def test_without_root_nothing_is_looked_at(
-    arguments: Sequence[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("os.geteuid", lambda: 1000)
     monkeypatch.setattr(Sockops, "on_this_node", lambda _: pytest.fail("looked at the node"))
@@ -180,7 +176,7 @@ def test_errors_go_to_stderr_in_one_line(
 
 @pytest.mark.parametrize("arguments", [["off", "sockops"], ["drain", "sockops", "--cgroup", "pods"]])
 def test_what_is_not_loaded_cannot_be_switched_and_is_not_held(
-    call: Call, paths: NodePaths, hierarchy: Hierarchy, arguments: Sequence[str]
+    call: Call, paths: NodePaths, hierarchy: Hierarchy, arguments: list[str]
 ) -> None:
     code, output, errors = call(Sockops(paths, hierarchy, ""), *arguments)
     assert (code, output) == (1, "")
@@ -191,7 +187,7 @@ def test_what_is_not_loaded_cannot_be_switched_and_is_not_held(
 def test_switching_what_is_not_loaded_says_that_it_is_not_loaded(
     paths: NodePaths, hierarchy: Hierarchy
 ) -> None:
-    with pytest.raises(InvalidInput, match="wanted sockops loaded, .* found it is not"):
+    with pytest.raises(InvalidInput, match=r"wanted sockops loaded, .* found it is not"):
         Sockops(paths, hierarchy, "").switch(Mode.OFF)
 
 
@@ -199,15 +195,11 @@ def test_switching_what_is_not_loaded_says_that_it_is_not_loaded(
 
 
 @pytest.mark.parametrize("state", ["absent", "incomplete"])
-def test_what_is_not_working_is_said_in_a_word(
-    call: Call, known: Known, state: str
-) -> None:
+def test_what_is_not_working_is_said_in_a_word(call: Call, known: Known, state: str) -> None:
     assert call(known(known_status={"state": state}), "status") == (0, f"sockops  {state}\n", "")
 
 
-def test_status_shows_mode_table_share_cgroups_and_every_reason_for_tcp(
-    call: Call, known: Known
-) -> None:
+def test_status_shows_mode_table_share_cgroups_and_every_reason_for_tcp(call: Call, known: Known) -> None:
     cgroups = {
         "client.slice": cgroup(redirected_bytes=3000, tcp_bytes=1000, tcp_messages_memory=5, skipped_port=2),
         "server.slice": cgroup(mode="drain", sockets_inserted=7),
@@ -258,9 +250,7 @@ def test_json_has_the_whole_status_and_the_last_run_in_a_stable_order(
     assert call(known(known_status=status({"a": cgroup(), "b": cgroup()})), "status", "--json")[1] == output
 
 
-def test_metrics_are_those_of_the_status_and_nothing_else(
-    call: Call, known: Known
-) -> None:
+def test_metrics_are_those_of_the_status_and_nothing_else(call: Call, known: Known) -> None:
     sockops = known()
     assert call(sockops, "metrics") == (0, metrics.render(sockops.status()), "")
 
@@ -280,9 +270,7 @@ def test_restore_says_what_was_done_and_what_the_operator_should_know(
     assert record.read(paths)["sockops"]["phase"] == "done"
 
 
-def test_restore_says_when_there_was_nothing_to_do(
-    call: Call, known: Known, tmp_path: Path, paths: NodePaths
-) -> None:
+def test_restore_says_when_there_was_nothing_to_do(call: Call, known: Known, paths: NodePaths) -> None:
     assert call(known(), "restore") == (0, "sockops: nothing to restore, all is as wished\n", "")
     assert not Path(paths.configuration).exists()
 

@@ -18,7 +18,6 @@ from meshaccel.errors import Busy, NotOurs
 from meshaccel.lock import node_lock
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from types import FrameType
 
     from meshaccel.paths import NodePaths
@@ -62,7 +61,7 @@ def start(script: str, *arguments: str) -> subprocess.Popen[str]:
 
 
 @pytest.fixture
-def killed_holder(paths: NodePaths) -> Iterator[None]:
+def killed_holder(paths: NodePaths) -> None:
     """Have had a process take the lock and be killed while it held it."""
     with start(HOLD, paths.runtime) as holder:
         try:
@@ -72,7 +71,6 @@ def killed_holder(paths: NodePaths) -> Iterator[None]:
                 acquire(paths)
         finally:
             holder.kill()
-    yield
 
 
 def acquire(paths: NodePaths, wait_seconds: float = SHORT_SECONDS) -> None:
@@ -183,7 +181,7 @@ def test_a_symlink_in_the_place_of_its_directory_is_not_followed(paths: NodePath
 
 
 def acquire_with_removal(paths: NodePaths, step: int) -> bool:
-    """Take the lock while its directory goes before one of the calls; return whether there was such a call."""
+    """Take the lock while its directory goes before one of the calls; return whether there were so many."""
     calls = itertools.count()
 
     def remove_before_the_call(_: FrameType | None, event: str, __: object) -> None:

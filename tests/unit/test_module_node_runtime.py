@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from meshaccel import release_archive, runtime
+from meshaccel import release_archive, runtime, runtime_service
 from meshaccel.runtime import Desired
 from tests.support.accelerator import OBJECT, ROOT, node_paths
 from tests.support.modules import import_part, load_module, run_module
 from tests.unit.file_tree import file_tree
-from tests.unit.runtime_node import FIRST, SECOND, run_no_systemd, wish
+from tests.unit.runtime_node import ABSENT, FIRST, SECOND, run_no_systemd, wish
 
 if TYPE_CHECKING:
     from meshaccel.paths import NodePaths
@@ -44,37 +44,35 @@ def installed_here(node: NodePaths, monkeypatch: pytest.MonkeyPatch) -> Path:
     return Path(node.library).parent
 
 
-def parameters(desired: Desired) -> dict[str, str]:
-    """Return the wish as the module takes it."""
-    return {"digest": desired.digest, "archive": desired.archive}
-
-
-def call(*, check_mode: bool = False, **options: str) -> dict[str, Any]:
-    """Run the module; it has to succeed."""
-    result = run_module(MODULE, check_mode=check_mode, **options)
+def call(desired: Desired, *, check_mode: bool = False) -> dict[str, Any]:
+    """Run the module with a wish; it has to succeed."""
+    state = "present" if desired.present else "absent"
+    result = run_module(
+        MODULE, check_mode=check_mode, state=state, digest=desired.digest, archive=desired.archive
+    )
     assert "failed" not in result, result
     return result
 
 
 def test_check_mode_says_what_the_run_does_and_the_second_run_finds_nothing(installed_here: Path) -> None:
-    checked = call(check_mode=True, **parameters(wish(FIRST)))
+    checked = call(wish(FIRST), check_mode=True)
     assert file_tree(installed_here) == {}
-    converged = call(**parameters(wish(FIRST)))
+    converged = call(wish(FIRST))
     assert checked["changed"]
     assert checked == converged
     assert converged["diff"]["before"] == '{\n  "state": "absent"\n}\n'
 
-    again = call(**parameters(wish(FIRST)))
+    again = call(wish(FIRST))
     assert (again["changed"], again["actions"]) == (False, [])
     assert again["diff"]["before"] == again["diff"]["after"] == converged["diff"]["after"]
 
 
 def test_absent_takes_every_file_away(installed_here: Path) -> None:
-    call(**parameters(wish(FIRST)))
-    call(**parameters(wish(SECOND)))
-    assert call(state="absent")["changed"]
+    call(wish(FIRST))
+    call(wish(SECOND))
+    assert call(ABSENT)["changed"]
     assert file_tree(installed_here) == {}
-    assert not call(state="absent")["changed"]
+    assert not call(ABSENT)["changed"]
 
 
 @pytest.mark.usefixtures("installed_here")
@@ -103,7 +101,7 @@ def command(node: NodePaths, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setattr(sys, "executable", NODE_PYTHON)
     package = ROOT / "module_utils" / "meshaccel"
     manifest, archive = release_archive.build(str(package), str(OBJECT.parent))
-    runtime.run(Desired(True, str(manifest["digest"]), archive), node)
+    runtime_service.run(Desired(True, str(manifest["digest"]), archive), node)
     return node.command
 
 
@@ -126,7 +124,9 @@ def test_the_command_is_isolated_from_where_and_how_it_is_called(command: str, t
 
 def test_the_command_runs_its_own_release_and_leaves_it_as_it_is(command: str, node: NodePaths) -> None:
     before = runtime.observe(node)
-    where = f"import sys; sys.path.insert(0, {node.release!r}); import meshaccel.command as c; print(c.__file__)"
+    where = (
+        f"import sys; sys.path.insert(0, {node.release!r}); import meshaccel.command as c; print(c.__file__)"
+    )
     shown = subprocess.run(
         [NODE_PYTHON, "-I", "-c", where], capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=True
     )

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from meshaccel import node, runtime
+from meshaccel import node, runtime, runtime_service
+from meshaccel.accelerators.sockops.service import Sockops
 from meshaccel.bpf import libbpf
 from meshaccel.errors import InvalidInput, Unsupported
 from meshaccel.node import NodePlan, Part, plan_node
@@ -89,19 +90,19 @@ def test_an_untouched_node_needs_every_role_that_is_wished(places: NodePaths) ->
 
 @pytest.mark.parametrize("wishes", [{}, {"node_runtime": None, "sockops": None}, {"sockops": None}])
 def test_parts_without_a_wish_are_not_managed(places: NodePaths, wishes: dict[str, None]) -> None:
-    runtime.run(wish(FIRST), places)
+    runtime_service.run(wish(FIRST), places)
     assert plan_node(wishes, places) == NodePlan(())
 
 
 def test_a_node_as_wished_has_no_role_to_run(places: NodePaths) -> None:
-    runtime.run(wish(FIRST), places)
+    runtime_service.run(wish(FIRST), places)
     plan = plan_node({"node_runtime": RUNTIME, "sockops": ABSENT}, places)
     assert (plan.roles, plan.drift) == ([], {})
     assert plan.before == plan.after
 
 
 def test_a_removal_takes_the_accelerator_before_the_runtime(places: NodePaths) -> None:
-    runtime.run(wish(FIRST), places)
+    runtime_service.run(wish(FIRST), places)
     Path(places.configuration).mkdir()
     Path(places.desired("sockops")).write_text("{}")
     plan = plan_node({"node_runtime": ABSENT, "sockops": ABSENT}, places)
@@ -114,10 +115,10 @@ def test_a_missing_libbpf_is_drift_of_a_runtime_that_is_wished(
     def missing() -> None:
         raise Unsupported(wanted="libbpf", found="none", remedy="install it")
 
-    runtime.run(wish(FIRST), places)
+    runtime_service.run(wish(FIRST), places)
     monkeypatch.setattr(libbpf, "open_library", missing)
     assert plan_node({"node_runtime": RUNTIME}, places).drift == {"node_runtime": ["install libbpf"]}
-    runtime.run(runtime.Desired(present=False), places)
+    runtime_service.run(runtime.Desired(present=False), places)
     assert plan_node({"node_runtime": ABSENT}, places).drift == {}
 
 
@@ -125,7 +126,7 @@ def test_sockops_without_an_object_named_is_planned_for_the_installed_one(places
     wishes = {"sockops": {"cgroups": ["system.slice"]}}
     with pytest.raises(Unsupported, match="found none installed; run the role node_runtime first"):
         plan_node(wishes, places)
-    runtime.run(wish(FIRST), places)
+    runtime_service.run(wish(FIRST), places)
     assert plan_node(wishes, places).after["sockops"]["object"] == OBJECT_DIGEST
 
 
@@ -150,7 +151,7 @@ def test_a_wrong_wish_of_one_part_is_refused_before_anything_is_looked_at(
         pytest.fail("the node was observed")
 
     monkeypatch.setattr(runtime, "observe", looked)
-    monkeypatch.setattr(node.Sockops, "observe", looked)
+    monkeypatch.setattr(Sockops, "observe", looked)
     with pytest.raises(InvalidInput) as caught:
         plan_node(wishes, places)
     assert caught.value.found == found
@@ -188,7 +189,7 @@ def test_the_module_tells_what_differs_and_changes_nothing(
     module_places: NodePaths, *, installed: bool, check_mode: bool
 ) -> None:
     if installed:
-        runtime.run(wish(FIRST), module_places)
+        runtime_service.run(wish(FIRST), module_places)
     root = Path(module_places.library).parent
     before = file_tree(root)
     result = call(check_mode=check_mode, node_runtime=RUNTIME, sockops=SOCKOPS)
@@ -215,5 +216,5 @@ def test_the_module_fails_with_what_was_wanted_found_and_what_to_do(module_place
 
 
 def test_the_module_takes_a_wish_for_each_part_and_names_roles_that_there_are() -> None:
-    assert node.PARTS == tuple(load_module(MODULE).ARGUMENTS)
+    assert tuple(load_module(MODULE).ARGUMENTS) == node.PARTS
     assert all((ROOT / "roles" / role).is_dir() for role in (node.PREFLIGHT, *node.PARTS))

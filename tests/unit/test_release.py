@@ -1,13 +1,13 @@
-"""The node release: packed and unpacked unchanged, refused when it is not what it should be, swapped in whole."""
+"""The node release: unpacked as it was packed, refused when it is something else, swapped in whole."""
 
 from __future__ import annotations
 
 import base64
+import contextlib
 import gzip
 import hashlib
 import io
 import json
-import os
 import tarfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -53,12 +53,16 @@ def install(library: Path, contents: Mapping[str, bytes] = CONTENTS) -> Path:
     return library / release_archive.install(str(library), digest, release_archive.pack(contents))
 
 
-def archive_of(*entries: tarfile.TarInfo) -> str:
+def entries(library: Path) -> set[str]:
+    """Return the names of everything in the directory of releases."""
+    return {path.name for path in library.iterdir()}
+
+
+def archive_of(entry: tarfile.TarInfo) -> str:
     """Return an archive that pack() would not make."""
     raw = io.BytesIO()
     with tarfile.open(fileobj=raw, mode="w") as archive:
-        for entry in entries:
-            archive.addfile(entry)
+        archive.addfile(entry)
     return base64.b64encode(gzip.compress(raw.getvalue())).decode()
 
 
@@ -116,12 +120,8 @@ def test_only_files_come_out_of_an_archive(kind: bytes) -> None:
 def test_damage_anywhere_in_an_archive_is_refused_or_did_no_harm(data: st.DataObject) -> None:
     raw = bytearray(base64.b64decode(release_archive.pack(CONTENTS)))
     raw[data.draw(st.integers(0, len(raw) - 1))] ^= data.draw(st.integers(1, 255))
-    try:
-        unpacked = release_archive.unpack(base64.b64encode(raw).decode())
-    except InvalidInput as error:
-        assert "cannot be unpacked" in error.found
-    else:
-        assert unpacked == CONTENTS
+    with contextlib.suppress(InvalidInput):
+        assert release_archive.unpack(base64.b64encode(raw).decode()) == CONTENTS
 
 
 @given(st.integers(min_value=0, max_value=len(release_archive.pack(CONTENTS)) - 1))
@@ -185,7 +185,7 @@ def test_whoever_looks_while_releases_are_swapped_finds_one_of_them(library: Pat
             for name in names:
                 release.select(str(library), name)
     assert set(seen) == names
-    assert sorted(os.listdir(library)) == sorted([release.CURRENT, *names])
+    assert entries(library) == {release.CURRENT, *names}
 
 
 def test_selecting_none_leaves_the_releases_and_may_be_done_twice(library: Path) -> None:
@@ -217,7 +217,7 @@ def test_what_a_killed_swap_left_is_no_release_and_is_removed(library: Path) -> 
     (library / f"{release.CURRENT}.0a1b2c3d").symlink_to(installed.name)
     assert release.names(str(library)) == (installed.name,)
     release.remove_half_done(str(library))
-    assert sorted(os.listdir(library)) == sorted([release.CURRENT, installed.name])
+    assert entries(library) == {release.CURRENT, installed.name}
 
 
 # ---- what the digest of an installed release sees ----
@@ -268,7 +268,11 @@ def sources(tmp_path: Path) -> tuple[Path, Path]:
     objects.mkdir()
     for path in (package / "__init__.py", package / "system" / "files.py", objects / "sockops.bpf.o"):
         path.write_text(path.name)
-    for path in (package / "notes.txt", package / "system" / "__pycache__" / "files.pyc", objects / "sockops.d"):
+    for path in (
+        package / "notes.txt",
+        package / "system" / "__pycache__" / "files.pyc",
+        objects / "sockops.d",
+    ):
         path.write_text("not for nodes")
     return package, objects
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from meshaccel import release, runtime
+from meshaccel import release, runtime, runtime_service
 from meshaccel.bpf import libbpf
 from meshaccel.errors import ApplyFailed, InvalidInput, MeshaccelError, NotOurs, Unsupported
 from meshaccel.paths import NodePaths
@@ -21,7 +20,7 @@ from tests.unit.file_tree import file_tree
 from tests.unit.runtime_node import ABSENT, FIRST, SECOND, RuntimeNode, run_no_systemd, run_systemd, wish
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from meshaccel.engine import BeforeAction, Handler
     from meshaccel.model import Action, Json
@@ -140,7 +139,11 @@ def test_the_previous_release_is_kept_and_selected_again_on_the_way_back() -> No
 
 @pytest.mark.parametrize(
     ("raw", "found"),
-    [({"state": "gone", "digest": "a"}, "'gone'"), ({}, "none"), ({"state": "present", "digest": ""}, "none")],
+    [
+        ({"state": "gone", "digest": "a"}, "'gone'"),
+        ({}, "none"),
+        ({"state": "present", "digest": ""}, "none"),
+    ],
 )
 def test_a_wish_that_is_none_is_refused(raw: Mapping[str, Json], found: str) -> None:
     with pytest.raises(InvalidInput) as caught:
@@ -157,24 +160,24 @@ def test_a_wish_is_present_unless_it_says_otherwise_and_absent_needs_no_release(
 
 
 def test_a_first_install_and_a_second_run(node: RuntimeNode) -> None:
-    result = runtime.run(wish(FIRST), node.paths)
+    result = runtime_service.run(wish(FIRST), node.paths)
     assert [action.kind for action in result.actions] == [INSTALL, WRITE, WRITE, ENABLE, PRUNE]
     assert result.before == {"state": "absent"}
     assert node.enabled
     assert node.calls == ["daemon-reload", f"enable {runtime.UNIT_NAME}"]
     assert node.unit.read_text().count(f"ExecStart={node.paths.command} restore\n") == 1
-    assert os.stat(node.paths.command).st_mode & 0o777 == 0o755
+    assert Path(node.paths.command).stat().st_mode & 0o777 == 0o755
     assert Path(node.paths.bpf_object("sockops")).read_bytes() == b"first"
 
-    again = runtime.run(wish(FIRST), node.paths)
+    again = runtime_service.run(wish(FIRST), node.paths)
     assert not again.changed
     assert again.before == again.after == result.after
 
 
 def test_check_mode_tells_the_run_and_does_nothing(node: RuntimeNode) -> None:
-    checked = runtime.run(wish(FIRST), node.paths, check_mode=True)
+    checked = runtime_service.run(wish(FIRST), node.paths, check_mode=True)
     assert node.in_use() == {}
-    converged = runtime.run(wish(FIRST), node.paths)
+    converged = runtime_service.run(wish(FIRST), node.paths)
     assert checked == converged
 
 
@@ -185,11 +188,11 @@ def test_what_was_edited_by_hand_is_written_anew(node: RuntimeNode, spoilt: str)
     places = {
         "command": node.paths.command,
         "unit": str(node.unit),
-        "release": os.path.join(node.paths.release, "meshaccel", "__init__.py"),
+        "release": f"{node.paths.release}/meshaccel/__init__.py",
         "object": node.paths.bpf_object("sockops"),
     }
     Path(places[spoilt]).write_bytes(b"\xff edited")
-    assert runtime.run(wish(FIRST), node.paths).changed
+    assert runtime_service.run(wish(FIRST), node.paths).changed
     assert {name: node.in_use()[name] for name in wanted} == wanted
     assert release.installed_digest(node.paths.release) == release.digest_of(FIRST)
 
@@ -205,7 +208,7 @@ def test_an_update_keeps_the_release_before_and_no_older_one(node: RuntimeNode) 
 
 def test_a_unit_that_systemd_refuses_is_an_error_with_what_systemctl_said(node: RuntimeNode) -> None:
     node.refuse("enable")
-    with pytest.raises(ApplyFailed, match="wanted systemctl enable .*; found refused: enable"):
+    with pytest.raises(ApplyFailed, match=r"wanted systemctl enable .*; found refused: enable"):
         node.install()
     assert node.in_use() == {}
 
@@ -229,9 +232,9 @@ def test_systemd_runs_where_its_mark_is(tmp_path: Path) -> None:
 # ---- the way back ----
 
 
-def fail_after(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
-    """Have the action of this number fail once it has been carried out."""
-    real, calls = runtime.handlers, itertools.count()
+def fail_after(number: int) -> Callable[[NodePaths], dict[str, Handler]]:
+    """Return the handlers, of which the one called for the action of this number fails once it is done."""
+    real, calls = runtime_service.handlers, itertools.count()
 
     def failing(handler: Handler) -> Handler:
         def call(arguments: Mapping[str, Json]) -> None:
@@ -241,9 +244,7 @@ def fail_after(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
 
         return call
 
-    monkeypatch.setattr(
-        runtime, "handlers", lambda paths: {kind: failing(handler) for kind, handler in real(paths).items()}
-    )
+    return lambda paths: {kind: failing(handler) for kind, handler in real(paths).items()}
 
 
 def refuse_before(number: int) -> BeforeAction:
@@ -286,11 +287,12 @@ def test_a_run_that_fails_at_any_step_leaves_the_node_as_it_was(
     before = node.in_use()
     plan = runtime.make_plan(desired, runtime.observe(node.paths), node.paths)
     for number, action in enumerate(plan[:steps]):
-        with monkeypatch.context() as patch, pytest.raises(ApplyFailed, match="injected") as after:
-            fail_after(patch, number)
-            runtime.run(desired, node.paths)
+        with monkeypatch.context() as patch:
+            patch.setattr(runtime_service, "handlers", fail_after(number))
+            with pytest.raises(ApplyFailed, match="injected") as after:
+                runtime_service.run(desired, node.paths)
         with pytest.raises(ApplyFailed, match="injected") as instead:
-            runtime.run(desired, node.paths, before_action=refuse_before(number))
+            runtime_service.run(desired, node.paths, before_action=refuse_before(number))
         for caught in (after, instead):
             assert (caught.value.wanted, caught.value.undo_errors) == (action.summary, ())
         assert node.in_use() == before
@@ -300,7 +302,7 @@ def test_a_run_that_fails_at_any_step_leaves_the_node_as_it_was(
 def test_nothing_is_left_of_a_first_install_that_failed(node: RuntimeNode) -> None:
     before = file_tree(Path(node.paths.library).parent)
     with pytest.raises(ApplyFailed):
-        runtime.run(wish(FIRST), node.paths, before_action=refuse_before(1))
+        runtime_service.run(wish(FIRST), node.paths, before_action=refuse_before(1))
     assert file_tree(Path(node.paths.library).parent) == before
 
 
@@ -309,7 +311,7 @@ def test_an_archive_that_is_not_what_was_asked_for_changes_nothing(node: Runtime
     before = file_tree(Path(node.paths.library).parent)
     other = replace(wish(SECOND), archive=wish(FIRST).archive)
     with pytest.raises(ApplyFailed, match="an archive with other contents"):
-        runtime.run(other, node.paths)
+        runtime_service.run(other, node.paths)
     assert file_tree(Path(node.paths.library).parent) == before
 
 
@@ -329,27 +331,27 @@ def test_removal_leaves_nothing(node: RuntimeNode) -> None:
     before = file_tree(Path(node.paths.library).parent)
     node.install(FIRST)
     node.install(SECOND)
-    removed = runtime.run(ABSENT, node.paths)
+    removed = runtime_service.run(ABSENT, node.paths)
     assert removed.after == {"state": "absent"}
     assert not node.enabled
     assert node.calls[-1] == f"disable {runtime.UNIT_NAME}"
     node.log.unlink()
     (node.unit.parent / "multi-user.target.wants").rmdir()
     assert file_tree(Path(node.paths.library).parent) == before
-    assert not runtime.run(ABSENT, node.paths).changed
+    assert not runtime_service.run(ABSENT, node.paths).changed
 
 
 def test_the_runtime_is_not_removed_from_under_an_accelerator(node: RuntimeNode) -> None:
     node.install()
     before = node.in_use()
     Path(node.paths.pins, "sockops").mkdir(parents=True)
-    with pytest.raises(InvalidInput, match="still loaded: sockops; .* state absent"):
-        runtime.run(ABSENT, node.paths)
+    with pytest.raises(InvalidInput, match=r"still loaded: sockops; .* state absent"):
+        runtime_service.run(ABSENT, node.paths)
     assert node.in_use() == before
-    assert runtime.run(ABSENT, node.paths, check_mode=True).changed
+    assert runtime_service.run(ABSENT, node.paths, check_mode=True).changed
 
     Path(node.paths.pins, "sockops").rmdir()
-    assert runtime.run(ABSENT, node.paths).changed
+    assert runtime_service.run(ABSENT, node.paths).changed
 
 
 def test_releases_that_were_removed_in_part_are_not_said_to_be_back(
@@ -361,8 +363,8 @@ def test_releases_that_were_removed_in_part_are_not_said_to_be_back(
 
     node.install()
     monkeypatch.setattr(release, "remove_all", removed_in_part)
-    with pytest.raises(ApplyFailed, match="undoing it failed as well .* run the playbook again"):
-        runtime.run(ABSENT, node.paths)
+    with pytest.raises(ApplyFailed, match=r"undoing it failed as well .* run the playbook again"):
+        runtime_service.run(ABSENT, node.paths)
 
 
 # ---- what is said ----
@@ -372,17 +374,17 @@ def test_without_systemd_the_operator_is_told_what_was_not_installed(
     node: RuntimeNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run_no_systemd(monkeypatch)
-    (note,) = runtime.run(wish(FIRST), node.paths).notes
+    (note,) = runtime_service.run(wish(FIRST), node.paths).notes
     init = Path("/proc/1/comm").read_text().strip()
     assert note.startswith(f"PID 1 is {init}, not systemd: {runtime.UNIT_NAME} was not installed")
     assert "`meshaccel restore`" in note
     assert node.calls == []
     assert not node.unit.exists()
-    assert runtime.run(ABSENT, node.paths).notes == ()
+    assert runtime_service.run(ABSENT, node.paths).notes == ()
 
 
 def test_with_systemd_there_is_nothing_to_say(node: RuntimeNode) -> None:
-    assert runtime.run(wish(FIRST), node.paths).notes == ()
+    assert runtime_service.run(wish(FIRST), node.paths).notes == ()
 
 
 def test_whether_the_node_has_libbpf_is_told(node: RuntimeNode, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -390,6 +392,6 @@ def test_whether_the_node_has_libbpf_is_told(node: RuntimeNode, monkeypatch: pyt
         raise Unsupported(wanted="libbpf", found="none", remedy="install it")
 
     monkeypatch.setattr(libbpf, "open_library", lambda: None)
-    assert runtime.run(wish(FIRST), node.paths).has_libbpf
+    assert runtime_service.run(wish(FIRST), node.paths).has_libbpf
     monkeypatch.setattr(libbpf, "open_library", missing)
-    assert not runtime.run(wish(FIRST), node.paths).has_libbpf
+    assert not runtime_service.run(wish(FIRST), node.paths).has_libbpf

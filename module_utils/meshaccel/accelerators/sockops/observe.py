@@ -136,8 +136,17 @@ class Observed:
     hold: holds.Hold = field(default_factory=holds.Hold)
 
 
-def observe(desired: Desired, paths: NodePaths, hierarchy: cgroups.Hierarchy, object_path: str) -> Observed:
+def observe(
+    desired: Desired,
+    paths: NodePaths,
+    hierarchy: cgroups.Hierarchy,
+    object_path: str,
+    expected_digest: str | None = None,
+) -> Observed:
     """Reads the node's state as far as this wish needs it.
+
+    With an expected digest the object that is to run is that one, installed or
+    not; loading checks it. Without, it is the installed one.
 
     Raises InvalidInput, NotOurs or Unsupported when something stands in the way.
     """
@@ -148,7 +157,9 @@ def observe(desired: Desired, paths: NodePaths, hierarchy: cgroups.Hierarchy, ob
     return Observed(
         bpffs=bpffs,
         loaded=observe_loaded(Places.of(paths), hierarchy, existing) if bpffs.mounted else None,
-        object_file=observe_object(object_path),
+        object_file=(
+            ObjectFile(object_path, expected_digest) if expected_digest else observe_object(object_path)
+        ),
         document=files.read(paths.desired(NAME)),
         cgroup_ids=existing,
         hold=holds.read(paths, NAME),

@@ -17,7 +17,7 @@ from ...system import cgroups, files
 from . import NAME, layout
 from .desired import Desired, load_document, parse
 from .handlers import Handlers
-from .observe import ObjectFile, Observed, Places, observe, observe_loaded, pins_complete
+from .observe import Observed, Places, observe, observe_loaded, pins_complete
 from .plan import describe, describe_observed, make_plan, switched_off
 
 ABSENT = {"state": "absent"}
@@ -63,10 +63,7 @@ class Sockops:
 
     def observe(self, desired: Desired) -> Observed:
         """Reads the node's state for a wish."""
-        seen = observe(desired, self.paths, self.hierarchy, self.object_path)
-        if self.expected_digest is None:
-            return seen
-        return replace(seen, object_file=ObjectFile(self.object_path, self.expected_digest))
+        return observe(desired, self.paths, self.hierarchy, self.object_path, self.expected_digest)
 
     def converge(
         self,
