@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from tests.kernel.topologies import Cgroups
     from tests.support.cgroups import TestCgroup
 
+#: Within this time the kernel frees a map that nothing holds, and all that waits in its sockets.
+KERNEL_FREES_SECONDS = 1.5
+
 
 @dataclass(frozen=True)
 class Inventory:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ import pytest
 from meshaccel.accelerators.sockops import plan
 from meshaccel.model import Mode
 from tests.kernel.installations import absent, installation, present
-from tests.kernel.inventory import Inventory, assert_untouched, programs_of
+from tests.kernel.inventory import KERNEL_FREES_SECONDS, Inventory, assert_untouched, programs_of
 from tests.kernel.observation import assert_accelerates, assert_by_tcp, assert_redirected, bytes_by_tcp
 from tests.kernel.topologies import Cgroups, one_pod, two_pods
 from tests.support.cgroups import TestCgroup
@@ -80,6 +81,8 @@ def test_unread_bytes_survive_the_removal(
         (note,) = absent(own_node).notes
         assert note.startswith("1 sockets hold redirected bytes")
         assert_untouched(own_node, own_cgroups)
+        time.sleep(KERNEL_FREES_SECONDS)
+        assert inventory.remaining().maps
         connection.client.send(1000)
         connection.server.receive(QUEUED_BYTES + 1000)
         connection.exchange()
@@ -98,10 +101,24 @@ def test_unread_bytes_at_both_ends_survive_the_removal(
             connection.server.send(QUEUED_BYTES)
             (note,) = absent(own_node).notes
             assert note.startswith("2 sockets hold redirected bytes")
+            time.sleep(KERNEL_FREES_SECONDS)
             connection.server.receive(QUEUED_BYTES)
             connection.client.receive(QUEUED_BYTES)
             connection.exchange()
-        # One that closes with its bytes unread is no obstacle either.
+        inventory.assert_gone()
+
+
+def test_a_socket_that_closes_unread_after_the_removal(
+    own_node: Sockops, own_cgroups: Cgroups, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel's objects go with it, and so do its bytes."""
+    monkeypatch.setattr(plan, "RELEASE_SECONDS", 0.0)
+    inventory = Inventory.of(own_node)
+    with one_pod(own_cgroups) as topology:
+        with connected(topology.client, topology.server, topology.address4) as connection:
+            connection.client.send(QUEUED_BYTES)
+            absent(own_node)
+            assert inventory.remaining().maps
         inventory.assert_gone()
 
 

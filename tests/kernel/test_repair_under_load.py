@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shutil
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from meshaccel.accelerators.sockops.observe import Places
+from tests.kernel.inventory import KERNEL_FREES_SECONDS
 from tests.kernel.load import running_load
 from tests.kernel.observation import Counted, wait_until
 from tests.kernel.topologies import Cgroups, one_pod
@@ -18,8 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from meshaccel.accelerators.sockops.service import Sockops
-
-QUEUED_BYTES = 600_000
 
 
 def remove_every_pin(node: Sockops) -> None:
@@ -37,6 +37,7 @@ def remove_logic_table(node: Sockops) -> None:
     Path(Places.of(node.paths).map("message_logic")).unlink()
 
 
+QUEUED_BYTES = 600_000
 REMOVALS = pytest.mark.parametrize("remove", [remove_every_pin, remove_socket_table, remove_logic_table])
 
 
@@ -66,6 +67,7 @@ def test_unread_bytes_outlive_their_pins(
         connection.server.send(QUEUED_BYTES)
         remove(own_node)
         own_node.restore()
+        time.sleep(KERNEL_FREES_SECONDS)
         connection.client.send(1000)
         connection.server.receive(QUEUED_BYTES + 1000)
         connection.client.receive(QUEUED_BYTES)

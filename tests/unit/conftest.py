@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import settings
 
-from meshaccel.paths import NodePaths
 from meshaccel.system.cgroups import Hierarchy
+from tests.support.accelerator import node_paths
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from meshaccel.paths import NodePaths
 
 settings.register_profile("meshaccel", deadline=None, derandomize=True, database=None)
 settings.load_profile("meshaccel")
@@ -29,4 +31,4 @@ def hierarchy(tmp_path: Path) -> Hierarchy:
 @pytest.fixture
 def paths(tmp_path: Path) -> NodePaths:
     """Return an installation below the test's own folder."""
-    return NodePaths(configuration=str(tmp_path / "etc"), runtime=str(tmp_path / "run"))
+    return node_paths(tmp_path, tmp_path / "bpffs")

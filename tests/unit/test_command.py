@@ -14,6 +14,7 @@ from meshaccel import command, metrics, record
 from meshaccel.accelerators.sockops.service import Result, Sockops
 from meshaccel.errors import InvalidInput, Unsupported
 from meshaccel.model import Action, Json, Mode
+from tests.support.accelerator import node_paths
 from tests.unit.sockops_status import cgroup, status
 
 if TYPE_CHECKING:
@@ -53,6 +54,12 @@ class KnownSockops(Sockops):
 
 Call = Callable[..., tuple[int, str, str]]
 Known = Callable[..., KnownSockops]
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> NodePaths:
+    """Return an installation of which no place, not even that of the pins, is the machine's."""
+    return node_paths(tmp_path, tmp_path / "bpffs")
 
 
 @pytest.fixture

@@ -180,27 +180,38 @@ def test_a_symlink_in_the_place_of_its_directory_is_not_followed(paths: NodePath
     assert list((tmp_path / "theirs").iterdir()) == []
 
 
-def acquire_with_removal(paths: NodePaths, step: int) -> bool:
-    """Take the lock while its directory goes before one of the calls; return whether there were so many."""
+def hand_over_before_call(paths: NodePaths, step: int) -> bool:
+    """Take the lock, which its holder lets go of before one of the calls of ours; check that it is held.
+
+    Return whether there were so many calls before the first pause.
+    """
     calls = itertools.count()
+    holder = contextlib.ExitStack()
+    holder.enter_context(node_lock(paths, "the former run"))
+    reached: list[bool] = []
 
-    def remove_before_the_call(_: FrameType | None, event: str, __: object) -> None:
-        if event == "c_call" and next(calls) == step:
-            with contextlib.suppress(OSError):
-                Path(paths.runtime).rmdir()
+    def end_the_former_run(_: FrameType | None, event: str, function: object) -> None:
+        if event == "c_call" and not reached:
+            this_step, pause = next(calls) == step, function is time.sleep
+            if this_step or pause:
+                holder.close()
+                reached.append(not pause)
 
-    Path(paths.runtime).mkdir()
-    sys.setprofile(remove_before_the_call)
+    sys.setprofile(end_the_former_run)
     try:
-        acquire(paths, LONG_SECONDS)
+        with node_lock(paths, "this run", LONG_SECONDS):
+            sys.setprofile(None)
+            with pytest.raises(Busy, match="this run"):
+                acquire(paths, 0)
     finally:
         sys.setprofile(None)
-    return next(calls) > step
+    return reached == [True]
 
 
-def test_the_former_holder_may_remove_the_directory_at_any_moment(paths: NodePaths) -> None:
-    steps = itertools.takewhile(lambda step: acquire_with_removal(paths, step), itertools.count())
+def test_the_former_run_may_end_at_any_moment(paths: NodePaths, tmp_path: Path) -> None:
+    steps = itertools.takewhile(lambda step: hand_over_before_call(paths, step), itertools.count())
     assert len(list(steps)) > 1
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_processes_that_hand_the_lock_on_never_hold_it_together(paths: NodePaths, tmp_path: Path) -> None:

@@ -81,6 +81,16 @@ def test_equal_contents_give_equal_text_in_whatever_order_they_were_found(conten
     assert release.digest_of(reversed_contents) == release.digest_of(contents)
 
 
+def test_equal_contents_give_equal_text_at_whatever_time_they_are_packed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    packed = set()
+    for seconds in (0, 1_000_000_000):
+        monkeypatch.setattr("time.time", lambda seconds=seconds: seconds)
+        packed.add(release_archive.pack(CONTENTS))
+    assert len(packed) == 1
+
+
 @given(RELEASES, RELEASES)
 def test_other_contents_have_another_digest(contents: dict[str, bytes], others: dict[str, bytes]) -> None:
     assume(contents != others)
