@@ -76,11 +76,14 @@ def run(chosen: argparse.Namespace, sockops: Sockops) -> int:
 
 def switch(sockops: Sockops, mode: Mode, cgroup: str | None) -> None:
     """Switches and says so at once; after off, gives the connections back to TCP."""
-    sockops.switch(mode, cgroup)
+    sockops.switch_live(mode, cgroup)
     print(f"sockops {mode.value}" + (f" for {cgroup}" if cgroup else ""), flush=True)
-    if mode is Mode.OFF:
-        for note in sockops.release():
-            print(f"note: {note}")
+    try:
+        sockops.hold(mode, cgroup)
+    finally:
+        if mode is Mode.OFF:
+            for note in sockops.release():
+                print(f"note: {note}")
 
 
 def restore(sockops: Sockops) -> None:
@@ -92,7 +95,7 @@ def restore(sockops: Sockops) -> None:
         print(action.summary)
     for note in result.notes:
         print(f"note: {note}")
-    if not result.changed:
+    if not result.changed and not result.notes:
         print("sockops: nothing to restore, all is as wished")
 
 
@@ -117,6 +120,8 @@ def status_lines(sockops: Json) -> list[str]:
         f"  connections  {sockops['connections']} of {sockops['maximum_connections']}",
         f"  redirected   {share(sockops['counters'])}",
     ]
+    if "error" in held:
+        lines.append(f"  what is held cannot be read: {held['error']}")
     for path, entry in sockops["cgroups"].items():
         words = [f"  cgroup {path}", entry["mode"], share(entry["counters"])]
         if not entry["attached"]:

@@ -39,8 +39,11 @@ class KnownSockops(Sockops):
     def status(self) -> dict[str, Json]:
         return self.known_status
 
-    def switch(self, mode: Mode, cgroup: str | None = None) -> None:
+    def switch_live(self, mode: Mode, cgroup: str | None = None) -> None:
         self.switched.append((mode, cgroup))
+
+    def hold(self, mode: Mode, cgroup: str | None = None) -> None:
+        self.switched.append(f"held {mode.value} {cgroup}")
 
     def release(self) -> tuple[str, ...]:
         self.switched.append("released")
@@ -143,7 +146,7 @@ def test_modes_are_switched_for_the_node_or_one_cgroup(
 ) -> None:
     sockops = known()
     assert call(sockops, *switching(mode, path)) == (0, f"sockops {mode.value}{named}\n", "")
-    assert sockops.switched == [(mode, path)]
+    assert sockops.switched == [(mode, path), f"held {mode.value} {path}"]
 
 
 @pytest.mark.parametrize("path", [None, "envoy.slice"])
@@ -154,7 +157,7 @@ def test_off_switches_first_and_then_gives_connections_back(
     code, output, errors = call(sockops, *switching(Mode.OFF, path))
     assert (code, errors) == (0, "")
     assert output.splitlines()[1:] == ["note: 2 sockets hold bytes"]
-    assert sockops.switched == [(Mode.OFF, path), "released"]
+    assert sockops.switched == [(Mode.OFF, path), f"held off {path}", "released"]
 
 
 def switching(mode: Mode, path: str | None) -> list[str]:
@@ -177,7 +180,7 @@ def test_errors_go_to_stderr_in_one_line(
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(KnownSockops, "switch", fail)
+    monkeypatch.setattr(KnownSockops, "switch_live", fail)
     assert call(known(), "off", "sockops") == (1, "", f"meshaccel: {error}\n")
 
 

@@ -181,8 +181,13 @@ class Handlers:
     # ---- modes and policies ----
 
     def set_mode(self, arguments: Mapping[str, Json]) -> None:
-        """Writes the node's switch."""
-        self._write_control(Mode(arguments["mode"]), self._digest())
+        """Writes the node's switch, unless an operator holds it since the plan was made."""
+        held = holds.read(self._paths, NAME).mode
+        self.write_mode(held or Mode(arguments["mode"]))
+
+    def write_mode(self, mode: Mode) -> None:
+        """Writes the node's switch: one map write, and every message sees it."""
+        self._write_control(mode, self._digest())
 
     def write_policy(self, arguments: Mapping[str, Json]) -> None:
         """Writes one cgroup's policy."""
@@ -380,6 +385,8 @@ def loaded_object(
             try:
                 candidate.load()
             except libbpf.BpfError as error:
+                if error.errno == errno.EPERM:
+                    raise not_permitted(path, error) from error
                 failures.append(str(error))
                 continue
             yield candidate
@@ -388,6 +395,15 @@ def loaded_object(
         wanted=f"the kernel to load {path}",
         found=failures[-1],
         remedy="node_capabilities says what this kernel lacks; 6.1 and newer are known to do",
+    )
+
+
+def not_permitted(path: str, error: libbpf.BpfError) -> Unsupported:
+    """Builds the error for a process that may not load programs."""
+    return Unsupported(
+        wanted=f"to load {path}",
+        found=f"{error.strerror}",
+        remedy="run as root with CAP_BPF, CAP_NET_ADMIN and CAP_SYS_ADMIN",
     )
 
 

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from ... import engine, holds
@@ -18,7 +18,7 @@ from . import NAME, layout
 from .desired import Desired, load_document, parse
 from .handlers import Handlers
 from .observe import Observed, Places, observe, observe_loaded, pins_complete
-from .plan import describe, describe_observed, make_plan, switched_off
+from .plan import describe, describe_observed, make_plan, resolve, switched_off
 
 ABSENT = {"state": "absent"}
 
@@ -108,15 +108,23 @@ class Sockops:
                 found="no such file",
                 remedy="run the playbook first; there is nothing to restore",
             )
-        return self.converge(load_document(content, path), skip_missing=True, before_action=before_action)
+        desired = load_document(content, path)
+        result = self.converge(desired, skip_missing=True, before_action=before_action)
+        missing = resolve(desired, self.observe(desired)).missing
+        left_out = tuple(f"cgroup {name} is not there; restore again once it is" for name in missing)
+        return replace(result, notes=(*result.notes, *left_out))
 
     def switch(self, mode: Mode, cgroup: str | None = None) -> None:
-        """Sets the live mode of the node or of one cgroup and holds it.
+        """Switches the node or one cgroup at once, and holds it so for later runs."""
+        self.switch_live(mode, cgroup)
+        self.hold(mode, cgroup)
 
-        The kernel is switched first, one map write; then the hold is kept for
-        later runs. ``on`` lifts the hold. Connections stay in the table, so a
-        later ``on`` accelerates them again; release() gives them back to TCP.
-        Raises InvalidInput when sockops is not loaded or the cgroup is not opted in.
+    def switch_live(self, mode: Mode, cgroup: str | None = None) -> None:
+        """Sets the live mode of the node or of one cgroup: one map write.
+
+        Connections stay in the table, so a later ``on`` accelerates them again;
+        release() gives them back to TCP. Raises InvalidInput when sockops is not
+        loaded or the cgroup is not opted in.
         """
         if not pins_complete(Places.of(self.paths)):
             raise InvalidInput(
@@ -125,17 +133,25 @@ class Sockops:
                 remedy="run `meshaccel restore` or the playbook",
             )
         if cgroup is None:
-            self._write_mode(mode)
-            hold = replace(holds.read(self.paths, NAME), mode=held(mode))
+            Handlers(self.paths, self.hierarchy).write_mode(mode)
         else:
-            path = self.hierarchy.relative(cgroup)
-            self._write_cgroup_mode(path, mode)
-            before = holds.read(self.paths, NAME)
-            kept = {name: value for name, value in before.cgroups.items() if name != path}
-            if mode is not Mode.ON:
-                kept[path] = mode
-            hold = replace(before, cgroups=kept)
-        holds.write(self.paths, NAME, hold)
+            self._write_cgroup_mode(self.hierarchy.relative(cgroup), mode)
+
+    def hold(self, mode: Mode, cgroup: str | None = None) -> None:
+        """Holds a mode against the desired state; ``on`` lifts what is held.
+
+        Raises InvalidInput when the file of what is held is damaged.
+        """
+        before = holds.read(self.paths, NAME)
+        kept_mode = None if mode is Mode.ON else mode
+        if cgroup is None:
+            holds.write(self.paths, NAME, replace(before, mode=kept_mode))
+            return
+        path = self.hierarchy.relative(cgroup)
+        kept = {name: value for name, value in before.cgroups.items() if name != path}
+        if kept_mode is not None:
+            kept[path] = kept_mode
+        holds.write(self.paths, NAME, replace(before, cgroups=kept))
 
     def release(self) -> tuple[str, ...]:
         """Gives connections that are switched off back to plain TCP.
@@ -157,7 +173,7 @@ class Sockops:
         return {
             "state": "present",
             "mode": loaded.mode.value,
-            "held": hold_words(holds.read(self.paths, NAME)),
+            "held": hold_words(self.paths),
             "object": loaded.digest,
             "maximum_connections": loaded.maximum_connections,
             "connections": self.live_ends() // layout.SOCKETS_PER_CONNECTION,
@@ -191,9 +207,6 @@ class Sockops:
         with maps.Map.pinned(Places.of(self.paths).map("ends"), layout.Handshake, layout.End) as ends:
             return len(ends.items())
 
-    def _write_mode(self, mode: Mode) -> None:
-        self._switch_handler("sockops.set_mode")({"mode": mode.value})
-
     def _write_cgroup_mode(self, path: str, mode: Mode) -> None:
         loaded = observe_loaded(Places.of(self.paths), self.hierarchy, {})
         entries = loaded.attachments if loaded is not None else ()
@@ -204,7 +217,7 @@ class Sockops:
                 found=", ".join(entry.path or "gone" for entry in entries) or "none",
                 remedy="see `meshaccel status` for the names",
             )
-        self._switch_handler("sockops.write_policy")(
+        Handlers(self.paths, self.hierarchy).write_policy(
             {
                 "policy": entry.policy,
                 "cgroup_id": entry.cgroup_id,
@@ -214,17 +227,13 @@ class Sockops:
             }
         )
 
-    def _switch_handler(self, kind: str) -> Callable[[Mapping[str, Json]], None]:
-        return Handlers(self.paths, self.hierarchy).table()[kind]
 
-
-def held(mode: Mode) -> Mode | None:
-    """Returns what to hold for a switched mode: nothing when it is on."""
-    return None if mode is Mode.ON else mode
-
-
-def hold_words(hold: holds.Hold) -> Json:
-    """Returns a hold as plain data, or None."""
+def hold_words(paths: NodePaths) -> Json:
+    """Returns what is held as plain data, or None; damage is told, not hidden."""
+    try:
+        hold = holds.read(paths, NAME)
+    except InvalidInput as error:
+        return {"mode": None, "cgroups": {}, "error": str(error)}
     if hold.empty:
         return None
     return {
