@@ -142,7 +142,8 @@ def test_a_slow_reader_holds_memory_within_the_limit(node: Sockops, cgroups: Cgr
         counted = Counted(node)
         writer, reader = connection.client, connection.server
         writing = thread.submit(send_in_pieces, writer, length, 16_000)
-        highest = 0
+        wait_until(lambda: not is_writable(writer), "the writer blocks")
+        highest = tcp_view.receive_memory(topology.server.namespace, reader.socket)
         while reader.incoming.position < length:
             reader.receive(min(200_000, length - reader.incoming.position))
             memory = tcp_view.receive_memory(topology.server.namespace, reader.socket)

@@ -99,19 +99,17 @@ def test_a_program_that_comes_after_ours_is_left_alone(
 def test_an_exclusive_holder_is_named(
     own_cgroups: Cgroups, foreign_program: Path, cgroup_links: bool
 ) -> None:
-    with (
-        installation(cgroup_links=cgroup_links) as node,
-        attached(foreign_program, own_cgroups.server) as foreign,
-    ):
-        with pytest.raises(ApplyFailed) as failed:
-            present(node, own_cgroups.paths)
-        assert f"(program {foreign})" in str(failed.value)
-        assert PROGRAM in str(failed.value)
-        assert own_cgroups.server.relative_path in str(failed.value)
-        assert failed.value.undo_errors == ()
-        assert programs_of(own_cgroups.server) == [foreign]
-        assert programs_of(own_cgroups.client) == []
-    assert_untouched(node, own_cgroups)
+    """It stays: the kernel would detach it if asked to detach ours, which is not there."""
+    with installation(cgroup_links=cgroup_links) as node:
+        with attached(foreign_program, own_cgroups.server) as foreign:
+            with pytest.raises(ApplyFailed) as failed:
+                present(node, own_cgroups.paths)
+            assert f"{PROGRAM} (program {foreign})" in str(failed.value)
+            assert own_cgroups.server.relative_path in str(failed.value)
+            assert failed.value.undo_errors == ()
+            assert programs_of(own_cgroups.server) == [foreign]
+            assert programs_of(own_cgroups.client) == []
+        assert_untouched(node, own_cgroups)
 
 
 @LINKS

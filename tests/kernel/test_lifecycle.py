@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
@@ -27,6 +28,8 @@ from tests.support.mesh_load import Client
 from tests.support.processes import ManagedProcess, Placement, run
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from meshaccel.accelerators.sockops.service import Sockops
 
 PORT = 9000
@@ -187,27 +190,31 @@ def test_thousands_of_short_connections(node: Sockops, cgroups: Cgroups) -> None
     assert_nothing_tracked(node)
 
 
-@pytest.mark.parametrize("killed", ["client", "server"])
-def test_a_process_killed_in_the_middle(node: Sockops, cgroups: Cgroups, killed: str) -> None:
+@contextlib.contextmanager
+def streaming(node: Sockops, cgroups: Cgroups) -> Iterator[dict[str, ManagedProcess]]:
+    """Run many streams from a client to a sink meanwhile, and wait until they are under way."""
+    load = Client("stream", size=8_000, connections=50, duration=30.0, verify=True)
     with one_pod(cgroups) as topology:
         pod = topology.client.namespace
-        server = ManagedProcess(
-            mesh_load.server_command("sink", PORT, verify=True), Placement(pod, cgroups.server)
-        )
-        load = Client("stream", size=8_000, connections=50, duration=30.0, verify=True)
-        with server as serving:
-            serving.wait_for_port(PORT)
-            client = ManagedProcess(load.command(topology.address4, PORT), Placement(pod, cgroups.client))
-            with client as loading:
-                counted = Counted(node)
+        sink = mesh_load.server_command("sink", PORT, verify=True)
+        with ManagedProcess(sink, Placement(pod, cgroups.server)) as server:
+            server.wait_for_port(PORT)
+            counted = Counted(node)
+            command = load.command(topology.address4, PORT)
+            with ManagedProcess(command, Placement(pod, cgroups.client)) as client:
                 wait_until(lambda: counted["redirected_bytes"] > 10_000_000, "the load runs")
-                victim, survivor = (loading, serving) if killed == "client" else (serving, loading)
-                victim.send_signal(signal.SIGKILL)
-                wait_until(lambda: not victim.is_running(), "the victim is dead")
-                assert_nothing_tracked(node)
-                assert_accelerates(node, cgroups)
-                # The sink outlives its clients; a client that lost its server says so itself.
-                assert survivor.is_running() == (killed == "client")
+                yield {"client": client, "server": server}
+
+
+@pytest.mark.parametrize(("killed", "other"), [("client", "server"), ("server", "client")])
+def test_a_process_killed_in_the_middle(node: Sockops, cgroups: Cgroups, killed: str, other: str) -> None:
+    with streaming(node, cgroups) as processes:
+        processes[killed].send_signal(signal.SIGKILL)
+        wait_until(lambda: not processes[killed].is_running(), "the victim is dead")
+        assert_nothing_tracked(node)
+        assert_accelerates(node, cgroups)
+        # A sink outlives its clients; a client that lost its server gives up.
+        wait_until(lambda: processes[other].is_running() == (other == "server"), "the other end has seen it")
     assert_nothing_tracked(node)
 
 

@@ -218,12 +218,19 @@ def read_stream(end: End, seed: int) -> None:
     assert end.incoming.position == STREAM_BYTES
 
 
-@TOPOLOGIES
-@pytest.mark.parametrize("way", [*WRITES, "mixed"])
+@pytest.mark.parametrize(
+    ("writes", "topology_of"),
+    [
+        *(pytest.param([write], steered_loopback, id=name) for name, write in WRITES.items()),
+        pytest.param([*WRITES.values()], one_pod, id="mixed-loopback"),
+        pytest.param([*WRITES.values()], steered_loopback, id="mixed-loopback-steered"),
+        pytest.param([*WRITES.values()], two_pods, id="mixed-wire"),
+        pytest.param([*WRITES.values()], steered_wire, id="mixed-wire-steered"),
+    ],
+)
 def test_both_directions_of_several_connections_at_once(
-    node: Sockops, cgroups: Cgroups, way: str, topology_of: MakeTopology
+    node: Sockops, cgroups: Cgroups, writes: list[Write], topology_of: MakeTopology
 ) -> None:
-    writes = list(WRITES.values()) if way == "mixed" else [WRITES[way]]
     with (
         contextlib.ExitStack() as stack,
         topology_of(cgroups) as topology,

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from meshaccel.paths import NodePaths
+from meshaccel.system import mounts
 from tests.support import bpftool
 from tests.support.cgroups import TestCgroup
 from tests.support.playbooks import run_playbook
@@ -118,14 +119,14 @@ def test_a_node_without_sockops_variables_gets_the_runtime_alone(run: Run) -> No
 
 
 def test_remove_leaves_nothing(run: Run, cgroup: str) -> None:
-    mounts_before = Path("/proc/self/mountinfo").read_text(encoding="utf-8")
+    mount_before = mounts.at(PATHS.bpffs, mounts.current())
     run("site", sockops_cgroups=[cgroup])
     programs = our_programs()
     removed = run("remove")
     assert removed.return_code == 0, removed.output
     assert nothing_of_ours()
     wait_until_gone(programs)
-    assert Path("/proc/self/mountinfo").read_text(encoding="utf-8") == mounts_before
+    assert mounts.at(PATHS.bpffs, mounts.current()) == mount_before
     again = run("remove")
     assert again.changed == 0
 

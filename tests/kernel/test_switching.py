@@ -69,6 +69,7 @@ def cycle(node: Sockops, cgroups: Cgroups, marked: Sockops, load: Load) -> None:
     counted = Counted(node)
     load.await_round()
     assert counted["redirected_messages"] == 0
+    node.release()
     node.switch(Mode.ON)
     await_counter(node, "redirected_messages")
     node.switch(Mode.DRAIN)
@@ -117,6 +118,43 @@ def test_off_and_on_again(own_node: Sockops, own_cgroups: Cgroups) -> None:
             own_node.switch(Mode.ON)
             assert_redirected(own_node, topology, connection)
             assert_by_tcp(own_node, topology, opened_while_off)
+
+
+def test_connections_given_back_are_plain_ones(own_node: Sockops, own_cgroups: Cgroups) -> None:
+    """Released after a switch to off: no program sees them any more, also when it is on again."""
+    with (
+        one_pod(own_cgroups) as topology,
+        connected(topology.client, topology.server, topology.address4) as connection,
+    ):
+        assert_redirected(own_node, topology, connection)
+        own_node.switch(Mode.OFF)
+        assert own_node.release() == ()
+        assert own_node.live_ends() == 0
+        own_node.switch(Mode.ON)
+        counted = Counted(own_node)
+        connection.exchange()
+        connection.bulk(2_000_000)
+        assert counted.all() == {}
+        assert_accelerates(own_node, own_cgroups)
+
+
+def test_a_connection_given_back_at_one_end_only(own_node: Sockops, own_cgroups: Cgroups) -> None:
+    """The other end has not read yet, so it stays; its own messages find nobody to go to."""
+    with (
+        one_pod(own_cgroups) as topology,
+        connected(topology.client, topology.server, topology.address4) as connection,
+    ):
+        connection.client.send(500_000)
+        own_node.switch(Mode.OFF)
+        (note,) = own_node.release()
+        assert note.startswith("1 sockets hold redirected bytes")
+        own_node.switch(Mode.ON)
+        connection.client.send(1_000)
+        connection.server.send(1_000)
+        connection.server.receive(501_000)
+        connection.client.receive(1_000)
+        assert_by_tcp(own_node, topology, connection)
+        connection.bulk(2_000_000)
 
 
 def test_drain_finishes_what_there_is_and_takes_nothing_new(own_node: Sockops, own_cgroups: Cgroups) -> None:
