@@ -40,6 +40,24 @@ class Outcome(Generic[State]):
         return bool(self.actions)
 
 
+@dataclass(frozen=True)
+class Result:
+    """What a converge found and did, in the words of the diff.
+
+    ``after`` is what the plan leads to; ``notes`` is what the operator should know.
+    """
+
+    actions: Plan
+    before: dict[str, Json]
+    after: dict[str, Json]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def changed(self) -> bool:
+        """True when there was, or in check mode would be, something to do."""
+        return bool(self.actions)
+
+
 def ignore(_: Action) -> None:
     """The default hook before an action: nothing."""
 

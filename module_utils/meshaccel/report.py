@@ -8,8 +8,9 @@ import json
 from collections.abc import Mapping
 from typing import NoReturn, Protocol
 
+from .engine import Result
 from .errors import MeshaccelError
-from .model import Json, Plan
+from .model import Json
 
 
 class Module(Protocol):
@@ -23,30 +24,6 @@ class Module(Protocol):
 
     def warn(self, warning: str) -> None:
         """Shows the operator a warning."""
-
-
-class Result(Protocol):
-    """What every converge returns."""
-
-    @property
-    def actions(self) -> Plan:
-        """What was done."""
-
-    @property
-    def before(self) -> Mapping[str, Json]:
-        """The state found."""
-
-    @property
-    def after(self) -> Mapping[str, Json]:
-        """The state the actions lead to."""
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What the operator should know."""
-
-    @property
-    def changed(self) -> bool:
-        """Whether there was something to do."""
 
 
 def succeed(module: Module, result: Result, **more: Json) -> NoReturn:

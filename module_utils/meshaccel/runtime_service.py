@@ -14,9 +14,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from . import release, release_archive
-from .engine import BeforeAction, Handler, converge, ignore
+from .engine import BeforeAction, Handler, Result, converge, ignore
 from .errors import InvalidInput, MeshaccelError
-from .model import Json, Plan
+from .model import Json
 from .paths import NodePaths
 from .runtime import (
     UNIT_NAME,
@@ -32,19 +32,10 @@ from .system import files, systemd
 
 
 @dataclass(frozen=True)
-class Result:
-    """What converge found and did."""
+class RuntimeResult(Result):
+    """A converge of the runtime, and whether the node has what accelerators load with."""
 
-    actions: Plan
-    before: dict[str, Json]
-    after: dict[str, Json]
-    notes: tuple[str, ...]
-    has_libbpf: bool
-
-    @property
-    def changed(self) -> bool:
-        """True when there was, or in check mode would be, something to do."""
-        return bool(self.actions)
+    has_libbpf: bool = True
 
 
 def handlers(paths: NodePaths) -> dict[str, Handler]:
@@ -102,7 +93,7 @@ def run(
     *,
     check_mode: bool = False,
     before_action: BeforeAction = ignore,
-) -> Result:
+) -> RuntimeResult:
     """Makes the node's runtime as wished. The caller holds the node's lock.
 
     Raises InvalidInput when accelerators would lose the command that undoes them.
@@ -116,7 +107,7 @@ def run(
         check_mode=check_mode,
         before_action=before_action,
     )
-    return Result(
+    return RuntimeResult(
         outcome.actions,
         describe_observed(outcome.before),
         describe(desired, outcome.before),

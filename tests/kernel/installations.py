@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from unittest import mock
 
 from meshaccel.accelerators.sockops import plan
-from meshaccel.accelerators.sockops.service import Result, Sockops
+from meshaccel.accelerators.sockops.service import Sockops
+from meshaccel.engine import Result
 from meshaccel.system import cgroups as node_cgroups
 from tests.support.accelerator import OBJECT, node_paths
 from tests.support.directories import temporary_directory

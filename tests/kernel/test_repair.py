@@ -22,7 +22,8 @@ from tests.support.cgroups import TestCgroup
 from tests.support.connections import connected
 
 if TYPE_CHECKING:
-    from meshaccel.accelerators.sockops.service import Result, Sockops
+    from meshaccel.accelerators.sockops.service import Sockops
+    from meshaccel.engine import Result
 
 Repair = Callable[["Sockops", Cgroups], "Result"]
 

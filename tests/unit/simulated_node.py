@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, NoReturn
 
 from meshaccel.accelerators.sockops import layout
 from meshaccel.accelerators.sockops.desired import PortRange
-from meshaccel.accelerators.sockops.observe import Attachment, Bpffs, Loaded, ObjectFile, Observed
+from meshaccel.accelerators.sockops.observe import Attachment, Loaded, ObjectFile, Observed
+from meshaccel.bpf.ownership import Bpffs
 from meshaccel.errors import MeshaccelError
 from meshaccel.holds import Hold
 from meshaccel.model import Mode
@@ -206,7 +207,7 @@ class SimulatedNode:
 
     def _mount(self, _: Mapping[str, Json]) -> Steps:
         if not self.bpffs.mounted:
-            self.bpffs = Bpffs(mounted=True, ours=True, only_sockops=True)
+            self.bpffs = Bpffs(mounted=True, ours=True)
         yield
 
     def _unmount(self, _: Mapping[str, Json]) -> Steps:

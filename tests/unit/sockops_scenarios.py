@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from meshaccel import engine
 from meshaccel.accelerators.sockops import NAME
 from meshaccel.accelerators.sockops.desired import CgroupWish, Desired, PortRange
-from meshaccel.accelerators.sockops.observe import Bpffs, ObjectFile
+from meshaccel.accelerators.sockops.observe import ObjectFile
 from meshaccel.accelerators.sockops.plan import make_plan
+from meshaccel.bpf.ownership import Bpffs
 from meshaccel.holds import Hold
 from meshaccel.model import Mode
 from meshaccel.paths import NodePaths
@@ -32,8 +33,8 @@ CONNECTIONS = 10
 CGROUPS = {"a": 101, "b": 102, "c": 103, "pods/one": 104}
 GONE = 999
 
-OURS = Bpffs(mounted=True, ours=True, only_sockops=True)
-OURS_SHARED = Bpffs(mounted=True, ours=True, only_sockops=False)
+OURS = Bpffs(mounted=True, ours=True)
+OURS_SHARED = Bpffs(mounted=True, ours=True, shared=True)
 THEIRS = Bpffs(mounted=True)
 NOT_MOUNTED = Bpffs(mounted=False)
 

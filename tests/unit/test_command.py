@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from meshaccel import command, metrics, record
-from meshaccel.accelerators.sockops.service import Result, Sockops
+from meshaccel.accelerators.sockops.service import Sockops
+from meshaccel.engine import Result
 from meshaccel.errors import InvalidInput, Unsupported
 from meshaccel.model import Action, Json, Mode
 from tests.support.accelerator import node_paths

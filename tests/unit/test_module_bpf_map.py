@@ -17,12 +17,12 @@ MODULE = "bpf_map"
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, bool]]:
     """Have the module's converge only write down what it is asked for, and return that."""
-    module, declared = load_module(MODULE), import_part("bpf.declared")
+    module, engine = load_module(MODULE), import_part("engine")
     calls: list[tuple[Any, bool]] = []
 
     def converge(entries: Any, _: object, *, check_mode: bool) -> Any:  # noqa: ANN401
         calls.append((entries.desired, check_mode))
-        return declared.Result((), {"50 00": "01"}, {"50 00": "01"})
+        return engine.Result((), {"50 00": "01"}, {"50 00": "01"})
 
     monkeypatch.setattr(module, "converge", converge)
     return calls

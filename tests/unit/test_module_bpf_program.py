@@ -67,13 +67,13 @@ def test_wrong_options_are_refused(options: dict[str, Any], found: str) -> None:
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, bool]]:
     """Have the module's converge only write down what it is asked for, and return that."""
-    module, declared, model = load_module(MODULE), import_part("bpf.declared"), import_part("model")
+    module, engine, model = load_module(MODULE), import_part("engine"), import_part("model")
     calls: list[tuple[Any, bool]] = []
 
     def converge(program: Any, _: object, *, check_mode: bool) -> Any:  # noqa: ANN401
         calls.append((program.desired, check_mode))
         actions = (model.Action("bpf_program.load", "load p of /o"),)
-        return declared.Result(actions, {"state": "absent"}, {"state": "present"}, ("a note",))
+        return engine.Result(actions, {"state": "absent"}, {"state": "present"}, ("a note",))
 
     monkeypatch.setattr(module, "converge", converge)
     return calls

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -144,9 +145,9 @@ def test_bpffs_is_mounted_once_and_unmounted_only_with_our_mark(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(mounts, "current", lambda: parse(line))
-    handlers = Handlers(paths, Hierarchy("/cgroup2")).table()
-    handlers["bpffs.mount"]({"point": "/b"})
+    handlers = Handlers(replace(paths, bpffs="/b"), Hierarchy("/cgroup2")).table()
+    handlers["bpffs.mount"]({})
     assert calls == mounted
     calls.clear()
-    handlers["bpffs.unmount"]({"point": "/b"})
+    handlers["bpffs.unmount"]({})
     assert calls == unmounted

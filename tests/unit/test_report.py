@@ -9,6 +9,7 @@ from typing import NoReturn
 import pytest
 
 from meshaccel import report
+from meshaccel.engine import Result
 from meshaccel.errors import ApplyFailed, MeshaccelError
 from meshaccel.model import Action, Json, Plan
 
@@ -35,20 +36,6 @@ class Module:
 
     def warn(self, warning: str) -> None:
         self.warnings.append(warning)
-
-
-@dataclass(frozen=True)
-class Result:
-    """What a converge returns."""
-
-    actions: Plan
-    before: dict[str, Json]
-    after: dict[str, Json]
-    notes: tuple[str, ...] = ()
-
-    @property
-    def changed(self) -> bool:
-        return bool(self.actions)
 
 
 def succeeded(result: Result, **more: Json) -> Module:

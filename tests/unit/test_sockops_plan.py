@@ -9,8 +9,8 @@ import pytest
 
 from meshaccel.accelerators.sockops import layout
 from meshaccel.accelerators.sockops.desired import Desired, PortRange
-from meshaccel.accelerators.sockops.observe import Bpffs
 from meshaccel.accelerators.sockops.plan import make_plan
+from meshaccel.bpf.ownership import Bpffs
 from meshaccel.errors import InvalidInput, MeshaccelError, Unsupported
 from meshaccel.holds import Hold
 from meshaccel.model import Mode

@@ -52,7 +52,7 @@ def test_absent_leaves_nothing_of_ours(scenario: Scenario) -> None:
     scenario.converge()
     node = scenario.node
     assert (node.pins, node.files, node.hold.empty) == (None, {}, True)
-    assert node.bpffs.mounted == (bpffs.mounted and not (bpffs.ours and bpffs.only_sockops))
+    assert node.bpffs.mounted == (bpffs.mounted and not (bpffs.ours and not bpffs.shared))
 
 
 @many

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from .. import engine
@@ -40,28 +39,13 @@ class Declared(Protocol[State]):
         """Returns what the plan leads to, in the same words."""
 
 
-@dataclass(frozen=True)
-class Result:
-    """What converge found and did; ``after`` is what the plan leads to."""
-
-    actions: Plan
-    before: dict[str, Json]
-    after: dict[str, Json]
-    notes: tuple[str, ...] = ()
-
-    @property
-    def changed(self) -> bool:
-        """True when there was, or in check mode would be, something to do."""
-        return bool(self.actions)
-
-
 def converge(
     declared: Declared[State],
     paths: NodePaths,
     *,
     check_mode: bool = False,
     before_action: engine.BeforeAction = engine.ignore,
-) -> Result:
+) -> engine.Result:
     """Makes the node as declared. Check mode changes nothing and takes no lock.
 
     Raises MeshaccelError; on failure the node is back where it was, or the error
@@ -78,6 +62,6 @@ def converge(
             check_mode=check_mode,
             before_action=before_action,
         )
-    return Result(
+    return engine.Result(
         outcome.actions, declared.describe_observed(outcome.before), declared.describe(outcome.before)
     )

@@ -18,13 +18,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from ... import holds
-from ...bpf import attach, layouts, libbpf, maps
+from ...bpf import attach, layouts, libbpf, maps, ownership
 from ...bpf.objects import BpfObject
 from ...engine import Handler
 from ...errors import MeshaccelError, NotOurs, Unsupported
 from ...model import Json, Mode
 from ...paths import NodePaths
-from ...system import cgroups, files, mounts
+from ...system import cgroups, files
 from . import NAME, layout
 from .observe import Places, list_directory, observe_object, read_control
 
@@ -52,8 +52,7 @@ class Handlers:
     def table(self) -> Mapping[str, Handler]:
         """Returns the handlers by kind of action."""
         return {
-            "bpffs.mount": self.mount,
-            "bpffs.unmount": self.unmount,
+            **ownership.mount_handlers(self._paths),
             "file.write": self.write_file,
             "file.remove": self.remove_file,
             "sockops.load": self.load,
@@ -71,21 +70,7 @@ class Handlers:
             "sockops.cannot_reload": self.cannot_reload,
         }
 
-    # ---- files and mounts ----
-
-    def mount(self, arguments: Mapping[str, Json]) -> None:
-        """Mounts bpffs with our mark, unless there is one."""
-        point = str(arguments["point"])
-        mount = mounts.at(point, mounts.current())
-        if mount is None or mount.kind != "bpf":
-            mounts.mount_bpffs(point)
-
-    def unmount(self, arguments: Mapping[str, Json]) -> None:
-        """Unmounts our bpffs, once our own empty directories are out of it."""
-        mount = mounts.at(str(arguments["point"]), mounts.current())
-        if mount is not None and mount.source == mounts.MARK:
-            files.remove_empty_directory(self._paths.pins)
-            mounts.unmount(mount.point)
+    # ---- files ----
 
     def write_file(self, arguments: Mapping[str, Json]) -> None:
         """Writes a file of ours."""

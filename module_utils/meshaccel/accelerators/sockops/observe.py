@@ -9,19 +9,16 @@ import errno
 import hashlib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ... import holds
-from ...bpf import attach, libbpf, maps
+from ...bpf import attach, libbpf, maps, ownership
 from ...errors import Unsupported
 from ...model import Mode
 from ...paths import NodePaths
-from ...system import cgroups, files, mounts
+from ...system import cgroups, files
 from . import NAME, layout
 from .desired import Desired, PortRange
-
-#: What the kernel itself puts into a fresh bpffs (CONFIG_BPF_PRELOAD).
-KERNEL_ENTRIES = frozenset({"maps.debug", "progs.debug"})
 
 
 @dataclass(frozen=True)
@@ -113,21 +110,10 @@ class ObjectFile:
 
 
 @dataclass(frozen=True)
-class Bpffs:
-    """The BPF file system at the place where our pins go."""
-
-    mounted: bool
-    read_only: bool = False
-    ours: bool = False
-    #: Nothing in it but what sockops put there.
-    only_sockops: bool = False
-
-
-@dataclass(frozen=True)
 class Observed:
     """Everything a plan depends on."""
 
-    bpffs: Bpffs
+    bpffs: ownership.Bpffs
     loaded: Loaded | None
     object_file: ObjectFile | None
     document: bytes | None
@@ -166,19 +152,11 @@ def observe(
     )
 
 
-def observe_bpffs(paths: NodePaths) -> Bpffs:
-    """Looks at the mount below which our pins lie."""
-    mount = mounts.at(paths.bpffs, mounts.current())
-    if mount is None or mount.kind != "bpf":
-        return Bpffs(mounted=False)
-    entries = set(list_directory(paths.bpffs)) - KERNEL_ENTRIES
-    ours = set(list_directory(paths.pins))
-    return Bpffs(
-        mounted=True,
-        read_only=mount.read_only,
-        ours=mount.source == mounts.MARK,
-        only_sockops=entries <= {os.path.basename(paths.pins)} and ours <= {NAME},
-    )
+def observe_bpffs(paths: NodePaths) -> ownership.Bpffs:
+    """Looks at the mount below which our pins lie; pins of other parts of ours share it."""
+    bpffs = ownership.observe_bpffs(paths)
+    others = set(ownership.entries_of(paths.pins)) - {NAME}
+    return replace(bpffs, shared=bpffs.shared or bool(others))
 
 
 def observe_object(path: str) -> ObjectFile | None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from ...bpf import ownership
 from ...errors import InvalidInput, Unsupported
 from ...holds import Hold
 from ...model import Action, Json, Mode, Plan
@@ -96,13 +97,7 @@ def make_plan(desired: Desired, observed: Observed, paths: NodePaths, *, skip_mi
     if resolved.missing and not skip_missing:
         raise missing_cgroups(desired, resolved)
     object_file = require_object(observed)
-    if observed.bpffs.read_only:
-        raise Unsupported(
-            wanted=f"to pin below {paths.pins}",
-            found=f"{paths.bpffs} mounted read-only",
-            remedy=f"mount -o remount,rw {paths.bpffs}",
-        )
-    plan = list(mounting(observed, paths))
+    plan = list(ownership.mounting(observed.bpffs, paths))
     loaded = observed.loaded
     stale = list(loaded.stale_versions) if loaded is not None else []
     if loaded is not None and loaded.usable:
@@ -128,14 +123,6 @@ def make_plan(desired: Desired, observed: Observed, paths: NodePaths, *, skip_mi
 def must_replace(loaded: Loaded, desired: Desired) -> bool:
     """True when the loaded version cannot be updated in place."""
     return not loaded.usable or loaded.maximum_connections != desired.maximum_connections
-
-
-def mounting(observed: Observed, paths: NodePaths) -> Plan:
-    """Mounts bpffs where there is none."""
-    if observed.bpffs.mounted:
-        return ()
-    unmount = Action("bpffs.unmount", f"unmount {paths.bpffs}", {"point": paths.bpffs})
-    return (Action("bpffs.mount", f"mount bpffs at {paths.bpffs}", {"point": paths.bpffs}, (unmount,)),)
 
 
 def loading(object_file: ObjectFile, desired: Desired) -> Plan:
@@ -403,9 +390,7 @@ def removal(observed: Observed, paths: NodePaths) -> Plan:
         nothing = hold_arguments(Hold())
         lift = "lift the operator's hold on sockops"
         plan.append(Action("sockops.hold", lift, nothing, (keep,)))
-    if observed.bpffs.ours and observed.bpffs.only_sockops:
-        mount = Action("bpffs.mount", f"mount bpffs at {paths.bpffs}", {"point": paths.bpffs})
-        plan.append(Action("bpffs.unmount", f"unmount {paths.bpffs}", {"point": paths.bpffs}, (mount,)))
+    plan += ownership.unmounting(observed.bpffs, paths)
     return tuple(plan)
 
 

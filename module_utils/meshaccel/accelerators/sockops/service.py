@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from ... import engine, holds
 from ...bpf import maps
 from ...errors import InvalidInput
-from ...model import Json, Mode, Plan
+from ...model import Json, Mode
 from ...paths import NodePaths
 from ...system import cgroups, files
 from . import NAME, layout
@@ -21,21 +21,6 @@ from .observe import Observed, Places, observe, observe_loaded, pins_complete
 from .plan import describe, describe_observed, make_plan, resolve, switched_off
 
 ABSENT = {"state": "absent"}
-
-
-@dataclass(frozen=True)
-class Result:
-    """What converge found and did; ``after`` is what the plan leads to."""
-
-    actions: Plan
-    before: dict[str, Json]
-    after: dict[str, Json]
-    notes: tuple[str, ...]
-
-    @property
-    def changed(self) -> bool:
-        """True when there was, or in check mode would be, something to do."""
-        return bool(self.actions)
 
 
 @dataclass(frozen=True)
@@ -72,7 +57,7 @@ class Sockops:
         check_mode: bool = False,
         skip_missing: bool = False,
         before_action: engine.BeforeAction = engine.ignore,
-    ) -> Result:
+    ) -> engine.Result:
         """Makes the node as wished. The caller holds the node's lock.
 
         Raises MeshaccelError; on failure the node is back where it was, or the
@@ -86,14 +71,14 @@ class Sockops:
             check_mode=check_mode,
             before_action=before_action,
         )
-        return Result(
+        return engine.Result(
             outcome.actions,
             describe_observed(outcome.before),
             describe(desired, outcome.before),
             tuple(handlers.notes),
         )
 
-    def restore(self, before_action: engine.BeforeAction = engine.ignore) -> Result:
+    def restore(self, before_action: engine.BeforeAction = engine.ignore) -> engine.Result:
         """Brings back the wish kept on the node; cgroups not there yet are left out.
 
         The caller holds the node's lock.
