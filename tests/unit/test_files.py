@@ -76,10 +76,10 @@ def test_the_target_of_a_refused_symlink_keeps_its_content(place: Path) -> None:
 
 def test_refusing_leaks_no_descriptor(place: Path) -> None:
     place.mkdir()
-    before = os.listdir("/proc/self/fd")  # noqa: PTH208 (the same listing as below)
+    before = os.listdir("/proc/self/fd")  # noqa: PTH208  pathlib would hold a descriptor of its own
     with pytest.raises(NotOurs):
         files.read(str(place))
-    assert len(os.listdir("/proc/self/fd")) == len(before)  # noqa: PTH208
+    assert len(os.listdir("/proc/self/fd")) == len(before)  # noqa: PTH208  as above
 
 
 def a_regular_file(place: Path) -> None:

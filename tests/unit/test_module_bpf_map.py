@@ -20,7 +20,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, bool]]:
     module, engine = load_module(MODULE), import_part("engine")
     calls: list[tuple[Any, bool]] = []
 
-    def converge(entries: Any, _: object, *, check_mode: bool) -> Any:  # noqa: ANN401
+    def converge(entries: Any, _: object, *, check_mode: bool) -> Any:  # noqa: ANN401  stands in
         calls.append((entries.desired, check_mode))
         return engine.Result((), {"50 00": "01"}, {"50 00": "01"})
 

@@ -70,7 +70,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, bool]]:
     module, engine, model = load_module(MODULE), import_part("engine"), import_part("model")
     calls: list[tuple[Any, bool]] = []
 
-    def converge(program: Any, _: object, *, check_mode: bool) -> Any:  # noqa: ANN401
+    def converge(program: Any, _: object, *, check_mode: bool) -> Any:  # noqa: ANN401  stands in
         calls.append((program.desired, check_mode))
         actions = (model.Action("bpf_program.load", "load p of /o"),)
         return engine.Result(actions, {"state": "absent"}, {"state": "present"}, ("a note",))
