@@ -23,7 +23,7 @@ int meshaccel_connection(struct bpf_sock_ops *context)
 		established(context, false);
 		break;
 	case BPF_SOCK_OPS_RTT_CB:
-		first_round_trip(context);
+		round_trip(context);
 		break;
 	case BPF_SOCK_OPS_STATE_CB:
 		if (context->args[1] == BPF_TCP_CLOSE)
@@ -45,18 +45,12 @@ int meshaccel_message_logic(struct sk_msg_md *context)
 	if (!socket)
 		return SK_PASS;
 	state = bpf_sk_storage_get(&socket_states, socket, 0, 0);
-	if (!state || !state->tracked)
+	if (!state || state->status == SOCKOPS_STATUS_PLAIN)
 		return SK_PASS;
 	index = state->policy;
 	count = bpf_map_lookup_elem(&counters, &index);
-	if (!count)
-		return SK_PASS;
-	if (redirect(context, size, state, count)) {
-		count->redirected_messages++;
-		count->redirected_bytes += size;
-	} else {
-		count->tcp_bytes += size;
-	}
+	if (count)
+		account(count, state, forward(context, size, state), size);
 	return SK_PASS;
 }
 

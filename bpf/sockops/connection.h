@@ -5,9 +5,9 @@
 #ifndef MESHACCEL_SOCKOPS_CONNECTION_H
 #define MESHACCEL_SOCKOPS_CONNECTION_H
 
-#include "maps.h"
+#include "pairing.h"
+#include "stream.h"
 
-#include <bpf/bpf_core_read.h>
 #include <bpf/bpf_endian.h>
 
 #define AF_INET 2
@@ -34,57 +34,54 @@ static __always_inline bool port_matches(struct bpf_sock_ops *context,
 	       port_in(policy, bpf_ntohl(context->remote_port));
 }
 
-static __always_inline void set_client(struct sockops_socket_key *key, struct bpf_sock_ops *context,
+static __always_inline void set_client(struct sockops_end *end, struct bpf_sock_ops *context,
 				       bool local_is_client)
 {
 	if (local_is_client)
-		key->client_port = CONTEXT(local_port);
+		end->client_port = CONTEXT(local_port);
 	else
-		key->client_port = bpf_ntohl(CONTEXT(remote_port));
+		end->client_port = bpf_ntohl(CONTEXT(remote_port));
 	if (context->family == AF_INET) {
-		key->client_address[0] = 0;
-		key->client_address[1] = 0;
-		key->client_address[2] = bpf_htonl(0xffff);
+		end->client_address[0] = 0;
+		end->client_address[1] = 0;
+		end->client_address[2] = bpf_htonl(0xffff);
 		if (local_is_client)
-			key->client_address[3] = CONTEXT(local_ip4);
+			end->client_address[3] = CONTEXT(local_ip4);
 		else
-			key->client_address[3] = CONTEXT(remote_ip4);
+			end->client_address[3] = CONTEXT(remote_ip4);
 	} else if (local_is_client) {
-		key->client_address[0] = CONTEXT(local_ip6[0]);
-		key->client_address[1] = CONTEXT(local_ip6[1]);
-		key->client_address[2] = CONTEXT(local_ip6[2]);
-		key->client_address[3] = CONTEXT(local_ip6[3]);
+		end->client_address[0] = CONTEXT(local_ip6[0]);
+		end->client_address[1] = CONTEXT(local_ip6[1]);
+		end->client_address[2] = CONTEXT(local_ip6[2]);
+		end->client_address[3] = CONTEXT(local_ip6[3]);
 	} else {
-		key->client_address[0] = CONTEXT(remote_ip6[0]);
-		key->client_address[1] = CONTEXT(remote_ip6[1]);
-		key->client_address[2] = CONTEXT(remote_ip6[2]);
-		key->client_address[3] = CONTEXT(remote_ip6[3]);
+		end->client_address[0] = CONTEXT(remote_ip6[0]);
+		end->client_address[1] = CONTEXT(remote_ip6[1]);
+		end->client_address[2] = CONTEXT(remote_ip6[2]);
+		end->client_address[3] = CONTEXT(remote_ip6[3]);
 	}
 }
 
-static __always_inline bool same_client(const struct sockops_socket_key *key,
-					const struct sockops_end *end)
+static __always_inline bool same_client(const struct sockops_end *one,
+					const struct sockops_end *other)
 {
-	return key->client_port == end->client_port &&
-	       key->client_address[0] == end->client_address[0] &&
-	       key->client_address[1] == end->client_address[1] &&
-	       key->client_address[2] == end->client_address[2] &&
-	       key->client_address[3] == end->client_address[3];
-}
-
-static __always_inline void take_client(struct sockops_socket_key *key,
-					const struct sockops_end *end)
-{
-	key->client_port = end->client_port;
-	key->client_address[0] = end->client_address[0];
-	key->client_address[1] = end->client_address[1];
-	key->client_address[2] = end->client_address[2];
-	key->client_address[3] = end->client_address[3];
+	return one->client_port == other->client_port &&
+	       one->client_address[0] == other->client_address[0] &&
+	       one->client_address[1] == other->client_address[1] &&
+	       one->client_address[2] == other->client_address[2] &&
+	       one->client_address[3] == other->client_address[3];
 }
 
 static __always_inline __u64 cookie_at(__u64 socket)
 {
 	return BPF_CORE_READ((struct sock *)socket, __sk_common.skc_cookie.counter);
+}
+
+static __always_inline bool refuse(struct sockops_socket_state *state, __u32 reason, __u64 *counter)
+{
+	state->reason = reason;
+	(*counter)++;
+	return false;
 }
 
 /*
@@ -94,27 +91,21 @@ static __always_inline __u64 cookie_at(__u64 socket)
 static __always_inline bool track(struct bpf_sock_ops *context, struct sockops_socket_state *state,
 				  struct sockops_end *end, struct sockops_counters *count)
 {
-	struct sockops_socket_key key = state->key;
+	struct sockops_handshake own = state->handshake;
+	__u64 key = state->cookie;
 	long error;
 
 	error = bpf_sock_hash_update(context, &sockets, &key, BPF_NOEXIST);
-	if (error) {
-		if (error == -EEXIST)
-			count->skipped_duplicate++;
-		else if (error == -E2BIG)
-			count->skipped_table_full++;
-		else
-			count->skipped_other++;
-		return false;
-	}
-	error = bpf_map_update_elem(&ends, &key.handshake, end, BPF_NOEXIST);
+	if (error == -E2BIG)
+		return refuse(state, SOCKOPS_REASON_TABLE_FULL, &count->skipped_table_full);
+	if (error)
+		return refuse(state, SOCKOPS_REASON_OTHER, &count->skipped_other);
+	error = bpf_map_update_elem(&ends, &own, end, BPF_NOEXIST);
 	if (error) {
 		bpf_map_delete_elem(&sockets, &key);
 		if (error == -EEXIST)
-			count->skipped_duplicate++;
-		else
-			count->skipped_table_full++;
-		return false;
+			return refuse(state, SOCKOPS_REASON_DUPLICATE, &count->skipped_duplicate);
+		return refuse(state, SOCKOPS_REASON_TABLE_FULL, &count->skipped_table_full);
 	}
 	count->sockets_inserted++;
 	return true;
@@ -131,7 +122,7 @@ first_to_decide(struct bpf_sock *socket, const struct sockops_handshake *own)
 
 	state = bpf_sk_storage_get(&socket_states, socket, 0, 0);
 	if (state)
-		return same_handshake(&state->key.handshake, own) ? 0 : state;
+		return same_handshake(&state->handshake, own) ? 0 : state;
 	return bpf_sk_storage_get(&socket_states, socket, 0, BPF_SK_STORAGE_GET_F_CREATE);
 }
 
@@ -162,33 +153,25 @@ static __always_inline struct sockops_end *waiting_peer(const struct sockops_han
 }
 
 /* Whether this socket may be accelerated, but for its peer. */
-static __always_inline bool eligible(struct tcp_sock *tcp, const struct membership *member)
+static __always_inline bool eligible(struct tcp_sock *tcp, struct sockops_socket_state *state,
+				     const struct membership *member)
 {
-	if (member->policy->mode != SOCKOPS_MODE_ON) {
-		member->count->skipped_mode++;
-		return false;
-	}
-	if (bpf_core_field_exists(tcp->is_mptcp) && BPF_CORE_READ_BITFIELD(tcp, is_mptcp)) {
-		member->count->skipped_multipath++;
-		return false;
-	}
+	if (member->policy->mode != SOCKOPS_MODE_ON)
+		return refuse(state, SOCKOPS_REASON_MODE, &member->count->skipped_mode);
+	if (bpf_core_field_exists(tcp->is_mptcp) && BPF_CORE_READ_BITFIELD(tcp, is_mptcp))
+		return refuse(state, SOCKOPS_REASON_MULTIPATH, &member->count->skipped_multipath);
 	return true;
 }
 
-/* Settles port filter and key between the passive end and the peer that waits for it. */
-static __always_inline bool agree(struct sockops_socket_state *state, struct sockops_end *end,
+/* Settles the port filter between the passive end and the peer that waits for it. */
+static __always_inline bool agree(struct sockops_socket_state *state, const struct sockops_end *end,
 				  const struct sockops_end *peer, struct sockops_counters *count)
 {
 	/* Either end may name the port: REDIRECT shows each another. */
-	if (!end->port_matched && !peer->port_matched) {
-		count->skipped_port++;
-		return false;
-	}
-	if (!same_client(&state->key, peer)) {
+	if (!end->port_matched && !peer->port_matched)
+		return refuse(state, SOCKOPS_REASON_PORT, &count->skipped_port);
+	if (!same_client(end, peer))
 		count->connections_translated++;
-		take_client(&state->key, peer);
-	}
-	end->paired = 1;
 	return true;
 }
 
@@ -201,13 +184,10 @@ static __always_inline void drop_former_connection(struct bpf_sock *socket,
 						   const struct sockops_handshake *own)
 {
 	struct sockops_socket_state *state;
-	struct sockops_socket_key key;
 
 	state = bpf_sk_storage_get(&socket_states, socket, 0, 0);
-	if (!state || same_handshake(&state->key.handshake, own))
-		return;
-	key = state->key;
-	bpf_map_delete_elem(&sockets, &key);
+	if (state && !same_handshake(&state->handshake, own))
+		forget(state, SOCKOPS_REASON_NONE);
 }
 
 static __always_inline void established(struct bpf_sock_ops *context, bool active)
@@ -242,31 +222,33 @@ static __always_inline void established(struct bpf_sock_ops *context, bool activ
 	if (!tcp || !state)
 		return;
 	__builtin_memset(state, 0, sizeof(*state));
-	state->key.handshake = own;
+	state->handshake = own;
 	state->policy = member.index;
-	set_client(&state->key, context, active);
-	if (!eligible(tcp, &member))
+	state->socket = (__u64)tcp;
+	state->cookie = bpf_get_socket_cookie(context);
+	if (!eligible(tcp, state, &member))
 		return;
-	end.socket = (__u64)tcp;
-	end.cookie = bpf_get_socket_cookie(context);
+	end.socket = state->socket;
+	end.cookie = state->cookie;
 	end.policy = member.index;
 	end.port_matched = port_matches(context, member.policy);
+	set_client(&end, context, active);
 	if (peer && !agree(state, &end, peer, member.count))
 		return;
-	end.client_port = state->key.client_port;
-	__builtin_memcpy(end.client_address, state->key.client_address, sizeof(end.client_address));
-	state->peer_key = state->key;
-	state->peer_key.handshake = swapped(&own);
-	state->tracked = track(context, state, &end, member.count);
-	if (!state->tracked)
+	/* Before the end is published: the client's side takes both ends back once it has seen it. */
+	if (peer)
+		pair(state, peer);
+	else
+		state->status = SOCKOPS_STATUS_WAITING;
+	if (!track(context, state, &end, member.count)) {
+		state->status = SOCKOPS_STATUS_PLAIN;
 		return;
-	if (peer) {
-		peer->paired = 1;
-		member.count->connections_paired++;
 	}
-	bpf_sock_ops_cb_flags_set(context, context->bpf_sock_ops_cb_flags |
-						   BPF_SOCK_OPS_STATE_CB_FLAG |
-						   (active ? BPF_SOCK_OPS_RTT_CB_FLAG : 0));
+	if (peer)
+		member.count->connections_paired++;
+	state->has_callbacks = !bpf_sock_ops_cb_flags_set(
+		context, context->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG |
+				 BPF_SOCK_OPS_RTT_CB_FLAG);
 }
 
 static __always_inline void stop_callbacks(struct bpf_sock_ops *context, __u32 flags)
@@ -274,49 +256,87 @@ static __always_inline void stop_callbacks(struct bpf_sock_ops *context, __u32 f
 	bpf_sock_ops_cb_flags_set(context, context->bpf_sock_ops_cb_flags & ~flags);
 }
 
-/*
- * The first acknowledgement of data that went by TCP. A peer on this node was
- * established before it could acknowledge, so an end that is still unpaired
- * now never will be: give it back to plain TCP.
- */
-static __always_inline void first_round_trip(struct bpf_sock_ops *context)
+static __always_inline struct sockops_counters *
+counters_of(const struct sockops_socket_state *state)
 {
-	struct sockops_socket_state *state;
+	__u32 index = state->policy;
+
+	return bpf_map_lookup_elem(&counters, &index);
+}
+
+/* Gives a socket back to TCP whose peer is not on this node. */
+static __always_inline void evict(struct bpf_sock_ops *context, struct sockops_socket_state *state)
+{
+	struct sockops_counters *count = counters_of(state);
+
+	stop_callbacks(context, BPF_SOCK_OPS_STATE_CB_FLAG | BPF_SOCK_OPS_RTT_CB_FLAG);
+	forget(state, SOCKOPS_REASON_NO_PEER);
+	if (count)
+		count->sockets_evicted++;
+}
+
+/*
+ * Gives a socket back that shall be on TCP alone. It is told to the peer first,
+ * at one acknowledgement, and done at a later one that finds no thread inside
+ * sending or receiving at either end: then no redirect to this socket is under
+ * way, and none can start.
+ */
+static __always_inline void hand_back(struct bpf_sock_ops *context,
+				      struct sockops_socket_state *state)
+{
 	struct sockops_counters *count;
-	struct sockops_socket_key key;
+
+	if (!(context->bpf_sock_ops_cb_flags & LEAVING_CALLBACK_FLAG)) {
+		bpf_sock_ops_cb_flags_set(context,
+					  context->bpf_sock_ops_cb_flags | LEAVING_CALLBACK_FLAG);
+		return;
+	}
+	if (in_use(state->socket) || in_use(state->peer_socket) ||
+	    !ingress_queue_empty(state->socket))
+		return;
+	/* The flag that tells the peer stays. */
+	stop_callbacks(context, BPF_SOCK_OPS_STATE_CB_FLAG | BPF_SOCK_OPS_RTT_CB_FLAG);
+	forget(state, state->reason);
+	count = counters_of(state);
+	if (count)
+		count->sockets_handed_back++;
+}
+
+/*
+ * An acknowledgement of data that went by TCP. A peer on this node was
+ * established before it could acknowledge, so a client's end that is still
+ * alone now always will be.
+ */
+static __always_inline void round_trip(struct bpf_sock_ops *context)
+{
 	struct bpf_sock *socket = context->sk;
-	struct sockops_end *end;
-	__u32 index;
+	struct sockops_socket_state *state;
 
 	if (!socket)
 		return;
-	stop_callbacks(context, BPF_SOCK_OPS_RTT_CB_FLAG);
 	state = bpf_sk_storage_get(&socket_states, socket, 0, 0);
-	if (!state || !state->tracked)
-		return;
-	key = state->key;
-	end = bpf_map_lookup_elem(&ends, &key.handshake);
-	if (end && end->paired)
-		return;
-	stop_callbacks(context, BPF_SOCK_OPS_STATE_CB_FLAG);
-	forget(state);
-	bpf_map_delete_elem(&sockets, &key);
-	index = state->policy;
-	count = bpf_map_lookup_elem(&counters, &index);
-	if (count)
-		count->sockets_evicted++;
+	if (!state || state->status == SOCKOPS_STATUS_PLAIN)
+		stop_callbacks(context, BPF_SOCK_OPS_RTT_CB_FLAG);
+	else if (state->status == SOCKOPS_STATUS_LEAVING)
+		hand_back(context, state);
+	else if (state->status == SOCKOPS_STATUS_WAITING && !find_peer(state))
+		evict(context, state);
 }
 
 static __always_inline void closed(struct bpf_sock_ops *context)
 {
 	struct sockops_socket_state *state;
+	struct sockops_handshake own;
 	struct bpf_sock *socket = context->sk;
 
 	if (!socket)
 		return;
 	state = bpf_sk_storage_get(&socket_states, socket, 0, 0);
-	if (state && state->tracked)
-		forget(state);
+	if (!state || state->status == SOCKOPS_STATUS_PLAIN)
+		return;
+	/* The kernel takes it out of the hash itself, once what is unread was read. */
+	own = state->handshake;
+	bpf_map_delete_elem(&ends, &own);
 }
 
 #endif

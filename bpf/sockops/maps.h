@@ -8,6 +8,7 @@
 #include "meshaccel/kernel.h"
 #include "meshaccel/sockops.h"
 
+#include <bpf/bpf_core_read.h>
 #include <bpf/bpf_helpers.h>
 
 #define CONNECTIONS_DEFAULT 32768
@@ -53,13 +54,14 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_SOCKHASH);
 	__uint(max_entries, 2 * CONNECTIONS_DEFAULT);
-	__type(key, struct sockops_socket_key);
+	__type(key, __u64);
 	__type(value, __u64);
 } sockets SEC(".maps");
 
 /*
- * Not an LRU: evicting the end of a live pair would make the RTT callback take
- * a socket with queued data for a bystander and lose that data.
+ * Where two ends meet: an end is published here until its peer has found it.
+ * Not an LRU: evicting an end would make the RTT callback take a socket whose
+ * peer already redirects to it for a bystander, and lose what is queued.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -94,29 +96,35 @@ static __always_inline struct sockops_control *node_control(void)
 	return bpf_map_lookup_elem(&control, &zero);
 }
 
-static __always_inline struct sockops_handshake swapped(const struct sockops_handshake *own)
-{
-	struct sockops_handshake peer = {
-		.receive_sequence = own->send_sequence,
-		.send_sequence = own->receive_sequence,
-	};
+/* A kernel pointer in sk_user_data carries flags in its low bits. */
+#define USER_DATA_FLAGS 7UL
 
-	return peer;
+/* The kernel's part of a socket that is in the hash; 0 when it is in none. */
+static __always_inline struct sk_psock *psock_of(__u64 socket)
+{
+	__u64 user_data = (__u64)BPF_CORE_READ((struct sock *)socket, sk_user_data);
+
+	return (struct sk_psock *)(user_data & ~USER_DATA_FLAGS);
 }
 
-static __always_inline bool same_handshake(const struct sockops_handshake *a,
-					   const struct sockops_handshake *b)
+static __always_inline bool ingress_queue_empty(__u64 socket)
 {
-	return a->receive_sequence == b->receive_sequence && a->send_sequence == b->send_sequence;
+	struct sk_psock *psock = psock_of(socket);
+	void *head = (void *)psock + bpf_core_field_offset(struct sk_psock, ingress_msg);
+
+	return !psock || BPF_CORE_READ(psock, ingress_msg.next) == head;
 }
 
-/* Takes a socket's end back: nobody pairs with it or redirects to it any more. */
-static __always_inline void forget(struct sockops_socket_state *state)
+/* Takes a socket out of the table: it is by TCP alone from now on. */
+static __always_inline void forget(struct sockops_socket_state *state, __u32 reason)
 {
-	struct sockops_handshake own = state->key.handshake;
+	struct sockops_handshake own = state->handshake;
+	__u64 key = state->cookie;
 
-	state->tracked = 0;
+	state->status = SOCKOPS_STATUS_PLAIN;
+	state->reason = reason;
 	bpf_map_delete_elem(&ends, &own);
+	bpf_map_delete_elem(&sockets, &key);
 }
 
 #endif

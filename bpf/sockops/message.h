@@ -6,9 +6,8 @@
 #ifndef MESHACCEL_SOCKOPS_MESSAGE_H
 #define MESHACCEL_SOCKOPS_MESSAGE_H
 
-#include "maps.h"
-
-#include <bpf/bpf_core_read.h>
+#include "pairing.h"
+#include "stream.h"
 
 /* sizeof(struct sk_msg), rounded up to its slab. */
 #define MESSAGE_DESCRIPTION_BYTES 1024
@@ -18,35 +17,20 @@ const volatile __u32 use_readonly_cast = 0;
 
 extern void *bpf_rdonly_cast(const void *object, __u32 btf_id) __ksym __weak;
 
-/* What the sender gave to TCP so far: the sequence number after it, and whether anything at all. */
-struct sender_view {
-	__u32 write_sequence;
-	bool nothing_sent;
-};
-
 /* The cast saves a helper call, an eighth of the whole cost of a message. */
-static __always_inline bool look_at_sender(struct bpf_sock *sender, __u32 first_sequence,
-					   struct sender_view *view)
+static __always_inline struct tcp_sock *tcp_of(struct bpf_sock *socket)
 {
-	struct tcp_sock *tcp;
-
 	if (use_readonly_cast)
-		tcp = bpf_rdonly_cast(sender, bpf_core_type_id_kernel(struct tcp_sock));
-	else
-		tcp = bpf_skc_to_tcp_sock(sender);
-	if (!tcp)
-		return false;
-	view->write_sequence = tcp->write_seq;
-	/* Sequence numbers come round after 4 GiB; the count of bytes does not. */
-	view->nothing_sent = view->write_sequence == first_sequence && tcp->bytes_sent == 0;
-	return true;
+		return bpf_rdonly_cast(socket, bpf_core_type_id_kernel(struct tcp_sock));
+	return bpf_skc_to_tcp_sock(socket);
 }
 
-/* The three members of the peer's socket that a decision needs. */
+/* The members of the peer's socket that a decision needs. */
 struct peer_view {
 	__u64 cookie;
 	__u32 copied_sequence;
 	int receive_memory;
+	__u8 callback_flags;
 };
 
 /*
@@ -63,6 +47,7 @@ static __always_inline struct peer_view look_at(__u64 socket)
 		peer = bpf_rdonly_cast(peer, bpf_core_type_id_kernel(struct tcp_sock));
 		view.copied_sequence = peer->copied_seq;
 		view.receive_memory = peer->inet_conn.icsk_inet.sk.sk_backlog.rmem_alloc.counter;
+		view.callback_flags = peer->bpf_sock_ops_cb_flags;
 		barrier();
 		view.cookie = peer->inet_conn.icsk_inet.sk.__sk_common.skc_cookie.counter;
 		return view;
@@ -70,24 +55,23 @@ static __always_inline struct peer_view look_at(__u64 socket)
 	view.copied_sequence = BPF_CORE_READ(peer, copied_seq);
 	view.receive_memory =
 		BPF_CORE_READ(peer, inet_conn.icsk_inet.sk.sk_backlog.rmem_alloc.counter);
+	view.callback_flags = BPF_CORE_READ(peer, bpf_sock_ops_cb_flags);
 	barrier();
 	view.cookie = BPF_CORE_READ(peer, inet_conn.icsk_inet.sk.__sk_common.skc_cookie.counter);
 	return view;
 }
 
-static __always_inline bool find_peer(struct sockops_socket_state *state)
+/* In order only if nothing ever went by TCP, or the peer has read all that did. */
+static __always_inline bool next_in_order(const struct tcp_sock *sender,
+					  const struct sockops_socket_state *state,
+					  const struct peer_view *peer)
 {
-	struct sockops_end *peer;
+	__u32 write_sequence = sender->write_seq;
 
-	if (state->peer_socket)
+	if (write_sequence == peer->copied_sequence)
 		return true;
-	peer = bpf_map_lookup_elem(&ends, &state->peer_key.handshake);
-	if (!peer)
-		return false;
-	state->peer_cookie = peer->cookie;
-	state->peer_policy = peer->policy;
-	state->peer_socket = peer->socket;
-	return true;
+	/* Sequence numbers come round after 4 GiB; the count of bytes does not. */
+	return write_sequence == state->handshake.send_sequence && sender->bytes_sent == 0;
 }
 
 static __always_inline bool switched_on(const struct sockops_control *node,
@@ -126,52 +110,98 @@ static __always_inline bool has_room(struct sockops_socket_state *state, int rec
 	return waiting < most;
 }
 
-/* Returns whether the message was handed to the peer's socket. */
-static __always_inline bool redirect(struct sk_msg_md *message, __u32 size,
-				     struct sockops_socket_state *state,
-				     struct sockops_counters *count)
+/* From here on by TCP; the RTT callback takes the socket out of the hash. */
+static __always_inline __u32 leave(struct sockops_socket_state *state, __u32 reason)
+{
+	state->status = SOCKOPS_STATUS_LEAVING;
+	state->reason = reason;
+	return SOCKOPS_MESSAGE_LEAVING;
+}
+
+/* Hands the message to the peer's socket, or returns why it goes by TCP. */
+static __always_inline __u32 redirect(struct sk_msg_md *message, __u32 size,
+				      struct sockops_socket_state *state)
 {
 	struct sockops_control *node = node_control();
+	struct tcp_sock *sender = tcp_of(message->sk);
 	struct sockops_policy *own_policy, *peer_policy;
-	struct peer_view peer;
-	struct sender_view sender;
 	__u32 index = state->policy;
+	struct peer_view peer;
+	__u64 peer_key;
 
-	if (!node || !look_at_sender(message->sk, state->key.handshake.send_sequence, &sender))
-		return false;
-	if (!find_peer(state)) {
-		count->tcp_messages_no_peer++;
-		return false;
-	}
 	own_policy = bpf_map_lookup_elem(&policies, &index);
 	index = state->peer_policy;
 	peer_policy = bpf_map_lookup_elem(&policies, &index);
-	if (!own_policy || !peer_policy || !switched_on(node, own_policy, peer_policy)) {
-		count->tcp_messages_mode++;
-		return false;
-	}
+	if (!node || !sender || !own_policy || !peer_policy ||
+	    !switched_on(node, own_policy, peer_policy))
+		return SOCKOPS_MESSAGE_MODE;
 	peer = look_at(state->peer_socket);
-	if (peer.cookie != state->peer_cookie) {
-		count->tcp_messages_peer_gone++;
-		return false;
-	}
-	/* In order only if nothing ever went by TCP, or all that did is read. */
-	if (!sender.nothing_sent && sender.write_sequence != peer.copied_sequence) {
-		count->tcp_messages_order++;
-		return false;
-	}
+	peer_key = state->peer_cookie;
+	if (peer.cookie != peer_key)
+		return SOCKOPS_MESSAGE_PEER_GONE;
+	if (peer.callback_flags & LEAVING_CALLBACK_FLAG)
+		return leave(state, SOCKOPS_REASON_PEER_LEFT);
+	if (!next_in_order(sender, state, &peer))
+		return SOCKOPS_MESSAGE_ORDER;
+	if (is_stream(state, sender, peer.receive_memory, size))
+		return leave(state, SOCKOPS_REASON_STREAM);
 	/* The reader is behind: TCP's window then slows the writer down. */
-	if (!has_room(state, peer.receive_memory, size, peer_policy->receive_memory_limit)) {
-		count->tcp_messages_memory++;
-		return false;
-	}
-	if (bpf_msg_redirect_hash(message, &sockets, &state->peer_key, BPF_F_INGRESS) != SK_PASS) {
-		count->tcp_messages_peer_gone++;
-		return false;
-	}
+	if (!has_room(state, peer.receive_memory, size, peer_policy->receive_memory_limit))
+		return SOCKOPS_MESSAGE_MEMORY;
+	if (bpf_msg_redirect_hash(message, &sockets, &peer_key, BPF_F_INGRESS) != SK_PASS)
+		return SOCKOPS_MESSAGE_PEER_GONE;
 	state->recent_messages++;
 	state->recent_bytes += size;
-	return true;
+	return SOCKOPS_MESSAGE_REDIRECTED;
+}
+
+/* The way of a message, as enum sockops_message_reason. */
+static __always_inline __u32 forward(struct sk_msg_md *message, __u32 size,
+				     struct sockops_socket_state *state)
+{
+	if (state->status == SOCKOPS_STATUS_WAITING && !find_peer(state))
+		return SOCKOPS_MESSAGE_NO_PEER;
+	if (state->status == SOCKOPS_STATUS_PAIRED)
+		return redirect(message, size, state);
+	if (state->status == SOCKOPS_STATUS_ADOPTED)
+		return SOCKOPS_MESSAGE_ADOPTION;
+	return SOCKOPS_MESSAGE_LEAVING;
+}
+
+static __always_inline void account(struct sockops_counters *count,
+				    struct sockops_socket_state *state, __u32 way, __u32 size)
+{
+	state->last_message = way;
+	if (way == SOCKOPS_MESSAGE_REDIRECTED) {
+		state->redirected_bytes += size;
+		count->redirected_messages++;
+		count->redirected_bytes += size;
+		return;
+	}
+	state->tcp_bytes += size;
+	count->tcp_bytes += size;
+	switch (way) {
+	case SOCKOPS_MESSAGE_MODE:
+		count->tcp_messages_mode++;
+		break;
+	case SOCKOPS_MESSAGE_NO_PEER:
+		count->tcp_messages_no_peer++;
+		break;
+	case SOCKOPS_MESSAGE_ORDER:
+		count->tcp_messages_order++;
+		break;
+	case SOCKOPS_MESSAGE_MEMORY:
+		count->tcp_messages_memory++;
+		break;
+	case SOCKOPS_MESSAGE_PEER_GONE:
+		count->tcp_messages_peer_gone++;
+		break;
+	case SOCKOPS_MESSAGE_ADOPTION:
+		count->tcp_messages_adoption++;
+		break;
+	default:
+		count->tcp_messages_leaving++;
+	}
 }
 
 #endif

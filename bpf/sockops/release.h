@@ -7,25 +7,6 @@
 
 #include "maps.h"
 
-#include <bpf/bpf_core_read.h>
-
-/* A kernel pointer in sk_user_data carries flags in its low bits. */
-#define USER_DATA_IS_PSOCK 4UL
-#define USER_DATA_FLAGS 7UL
-
-static __always_inline bool ingress_queue_empty(struct sock *socket)
-{
-	__u64 user_data = (__u64)socket->sk_user_data;
-	struct sk_psock *psock;
-	void *head;
-
-	if (!(user_data & USER_DATA_IS_PSOCK))
-		return true;
-	psock = (struct sk_psock *)(user_data & ~USER_DATA_FLAGS);
-	head = (void *)psock + bpf_core_field_offset(struct sk_psock, ingress_msg);
-	return BPF_CORE_READ(psock, ingress_msg.next) == head;
-}
-
 static __always_inline bool is_switched_off(__u32 index)
 {
 	struct sockops_policy *policy = bpf_map_lookup_elem(&policies, &index);
@@ -42,19 +23,16 @@ static __always_inline bool is_switched_off(__u32 index)
 static __always_inline __u32 release_one(struct sock *socket, const struct sockops_control *node)
 {
 	struct sockops_socket_state *state;
-	struct sockops_socket_key key;
 
 	state = bpf_sk_storage_get(&socket_states, socket, 0, 0);
-	if (!state || !state->tracked)
+	if (!state || state->status == SOCKOPS_STATUS_PLAIN)
 		return 0;
 	if (node->mode != SOCKOPS_MODE_OFF && !is_switched_off(state->policy) &&
 	    !(state->peer_socket && is_switched_off(state->peer_policy)))
 		return SOCKOPS_RELEASE_KEPT;
-	if (!ingress_queue_empty(socket))
+	if (!ingress_queue_empty(state->socket))
 		return SOCKOPS_RELEASE_QUEUE_NOT_EMPTY;
-	key = state->key;
-	forget(state);
-	bpf_map_delete_elem(&sockets, &key);
+	forget(state, SOCKOPS_REASON_RELEASED);
 	return SOCKOPS_RELEASE_DONE;
 }
 

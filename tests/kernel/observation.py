@@ -91,5 +91,5 @@ def wait_until(condition: Callable[[], bool], what: str, seconds: float = 10.0) 
 
 def assert_tables_empty(node: Sockops) -> None:
     """No socket is tracked once the last connection has gone; the kernel closes them in its time."""
-    wait_until(lambda: node.live_ends() == 0, "no socket of sockops left")
+    wait_until(lambda: node.live_sockets() == 0, "no socket of sockops left")
     assert node.status()["connections"] == 0

@@ -151,7 +151,11 @@ def test_an_object_that_the_verifier_refuses(
     either_node: Sockops, own_cgroups: Cgroups, tmp_path: Path
 ) -> None:
     """It writes beyond a map's value: the end of the verifier's log is in the error."""
-    other = build_variant(tmp_path, {"count->redirected_messages++;": "((volatile __u64 *)count)[1000]++;"})
+    other = build_variant(
+        tmp_path,
+        {"count->redirected_messages++;": "((volatile __u64 *)count)[1000]++;"},
+        source="sockops/message.h",
+    )
     broken = replace(either_node, object_path=str(other))
     with refused(broken, own_cgroups, ApplyFailed, "processed [0-9]+ insns"):
         present(broken, own_cgroups.paths)

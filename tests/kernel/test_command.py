@@ -99,7 +99,7 @@ def test_off_takes_live_and_new_connections_to_tcp_until_on(
     assert_by_tcp(node, topology, live)
     assert_new_connection(node, topology, accelerated=False)
     assert shown(call)["held"] == {"mode": "off", "cgroups": {}}
-    assert node.live_ends() == 0
+    assert node.live_sockets() == 0
 
     assert call("on", "sockops") == "sockops on\n"
     assert_new_connection(node, topology, accelerated=True)

@@ -58,7 +58,7 @@ def test_a_peer_in_no_named_cgroup_is_a_bystander(node: Sockops, cgroups: Cgroup
             assert counted["sockets_inserted"] == 1
             moved = connection.exchange(1)
             wait_until(lambda: counted["sockets_evicted"] == 1, "the bystander evicted")
-            assert node.live_ends() == 0
+            assert node.live_sockets() == 0
             assert_by_tcp(node, topology, connection)
             connection.bulk(1_000_000)
             assert bytes_by_tcp(topology, connection) > 2_000_000 + moved
@@ -73,7 +73,7 @@ def test_a_client_in_no_named_cgroup_finds_no_peer(node: Sockops, cgroups: Cgrou
         with connected(topology.client, topology.server, topology.address4) as connection:
             assert counted.all() == {"skipped_no_waiting_peer": 1}
             assert_by_tcp(node, topology, connection)
-            assert node.live_ends() == 0
+            assert node.live_sockets() == 0
 
 
 def test_programs_in_no_named_cgroup_are_not_seen(node: Sockops) -> None:

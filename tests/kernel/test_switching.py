@@ -47,6 +47,7 @@ def marked_object(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_variant(
         tmp_path_factory.mktemp("marked"),
         {"count->redirected_messages++;": f"count->redirected_messages += {MARKED_MESSAGES};"},
+        source="sockops/message.h",
     )
 
 
@@ -129,7 +130,7 @@ def test_connections_given_back_are_plain_ones(own_node: Sockops, own_cgroups: C
         assert_redirected(own_node, topology, connection)
         own_node.switch(Mode.OFF)
         assert own_node.release() == ()
-        assert own_node.live_ends() == 0
+        assert own_node.live_sockets() == 0
         own_node.switch(Mode.ON)
         counted = Counted(own_node)
         connection.exchange()
@@ -167,7 +168,7 @@ def test_drain_finishes_what_there_is_and_takes_nothing_new(own_node: Sockops, o
         with connected(topology.client, topology.server, topology.address4) as new:
             assert_redirected(own_node, topology, old)
             assert_by_tcp(own_node, topology, new)
-            assert own_node.live_ends() == 2
+            assert own_node.live_sockets() == 2
             own_node.switch(Mode.ON)
             assert_by_tcp(own_node, topology, new)
 

@@ -21,12 +21,32 @@ typedef struct {
 	__s64 counter;
 } atomic64_t;
 
+typedef struct {
+	atomic_t refs;
+} refcount_t;
+
 struct list_head {
 	struct list_head *next;
 };
 
 struct sk_psock {
 	struct list_head ingress_msg;
+	refcount_t refcnt;
+};
+
+struct wait_queue_head {
+	struct list_head head;
+};
+
+typedef struct wait_queue_head wait_queue_head_t;
+
+struct wait_queue_entry {
+	const void *func;
+	struct list_head entry;
+};
+
+struct socket_wq {
+	wait_queue_head_t wait;
 };
 
 struct sock_common {
@@ -40,6 +60,7 @@ struct sock {
 		atomic_t rmem_alloc;
 	} sk_backlog;
 	void *sk_user_data;
+	struct socket_wq *sk_wq;
 };
 
 struct inet_sock {
@@ -55,6 +76,8 @@ struct tcp_sock {
 	__u32 copied_seq;
 	__u32 write_seq;
 	__u64 bytes_sent;
+	__u8 nonagle : 4;
+	__u8 bpf_sock_ops_cb_flags;
 	__u8 is_mptcp : 1;
 };
 
@@ -69,6 +92,11 @@ struct bpf_iter__sockmap {
 	struct bpf_map *map;
 	void *key;
 	struct sock *sk;
+};
+
+struct bpf_iter__tcp {
+	struct bpf_iter_meta *meta;
+	struct sock_common *sk_common;
 };
 
 #pragma clang attribute pop

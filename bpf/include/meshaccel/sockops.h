@@ -53,18 +53,10 @@ struct sockops_handshake {
 };
 
 /*
- * Where an end stands in the socket hash. The client's address (IPv4 as
- * v4-mapped IPv6) and port are those the client itself sees; the passive end
- * learns them from the client's published end, so both ends compute the same
- * key also behind SNAT.
+ * What an end publishes for its peer, under its handshake, until the peer has
+ * found it. The client's address (IPv4 as v4-mapped IPv6) and port are as this
+ * end sees them.
  */
-struct sockops_socket_key {
-	struct sockops_handshake handshake;
-	__u32 client_address[4];
-	__u32 client_port;
-};
-
-/* What an end publishes for its peer, under its handshake. */
 struct sockops_end {
 	__u64 socket;
 	__u64 cookie;
@@ -72,21 +64,75 @@ struct sockops_end {
 	__u32 client_port;
 	__u32 policy;
 	__u32 port_matched;
-	__u32 paired;
+	__u32 reserved;
 };
 
-/* What a socket remembers; lives and dies with the socket. */
+/* How far a socket is; from WAITING to LEAVING it is in the socket hash. */
+enum sockops_status {
+	/* By TCP alone; why is in `reason`. */
+	SOCKOPS_STATUS_PLAIN = 0,
+	/* The peer is not known yet. */
+	SOCKOPS_STATUS_WAITING = 1,
+	/* Messages may be redirected to the peer. */
+	SOCKOPS_STATUS_PAIRED = 2,
+	/* Adopted: a thread may still wait for TCP's bytes alone at the peer. */
+	SOCKOPS_STATUS_ADOPTED = 3,
+	/* On its way back to TCP alone, once nothing is under way. */
+	SOCKOPS_STATUS_LEAVING = 4,
+};
+
+/* Why a socket is on TCP alone, or on its way there. */
+enum sockops_reason {
+	SOCKOPS_REASON_NONE = 0,
+	SOCKOPS_REASON_MODE = 1,
+	SOCKOPS_REASON_MULTIPATH = 2,
+	SOCKOPS_REASON_PORT = 3,
+	SOCKOPS_REASON_TABLE_FULL = 4,
+	SOCKOPS_REASON_DUPLICATE = 5,
+	SOCKOPS_REASON_OTHER = 6,
+	SOCKOPS_REASON_NO_PEER = 7,
+	SOCKOPS_REASON_STREAM = 8,
+	SOCKOPS_REASON_PEER_LEFT = 9,
+	SOCKOPS_REASON_RELEASED = 10,
+	SOCKOPS_REASON_DENIED = 11,
+	SOCKOPS_REASON_RELAY = 12,
+	/* A thread slept in TCP's own calls for longer than an adoption waits. */
+	SOCKOPS_REASON_NOT_ADOPTED = 13,
+};
+
+/* Why the last message went by TCP. */
+enum sockops_message_reason {
+	SOCKOPS_MESSAGE_REDIRECTED = 0,
+	SOCKOPS_MESSAGE_MODE = 1,
+	SOCKOPS_MESSAGE_NO_PEER = 2,
+	SOCKOPS_MESSAGE_ORDER = 3,
+	SOCKOPS_MESSAGE_MEMORY = 4,
+	SOCKOPS_MESSAGE_PEER_GONE = 5,
+	SOCKOPS_MESSAGE_LEAVING = 6,
+	SOCKOPS_MESSAGE_ADOPTION = 7,
+};
+
+/* What a socket remembers; lives and dies with the socket. A socket's key in the hash is its cookie. */
 struct sockops_socket_state {
-	struct sockops_socket_key key;
-	struct sockops_socket_key peer_key;
+	__u64 peer_socket;
+	__u64 peer_cookie;
+	__u32 status;
 	__u32 policy;
 	__u32 peer_policy;
-	__u32 tracked;
 	/* Redirected since the peer's queue was last seen empty, both halved now and then. */
 	__u32 recent_messages;
 	__u64 recent_bytes;
-	__u64 peer_socket;
-	__u64 peer_cookie;
+	/* How much of late the reader was behind: see message.h. */
+	__u32 stream_score;
+	__u32 reason;
+	__u64 redirected_bytes;
+	__u64 tcp_bytes;
+	struct sockops_handshake handshake;
+	__u64 socket;
+	__u64 cookie;
+	__u32 last_message;
+	/* Whether acknowledgements are told, so that the socket can be handed back. */
+	__u32 has_callbacks;
 };
 
 /* Per policy and CPU. Every reason to stay on TCP has its own counter. */
@@ -110,6 +156,9 @@ struct sockops_counters {
 	__u64 tcp_messages_order;
 	__u64 tcp_messages_memory;
 	__u64 tcp_messages_peer_gone;
+	__u64 tcp_messages_leaving;
+	__u64 tcp_messages_adoption;
+	__u64 sockets_handed_back;
 };
 
 /* One record per socket that the release iterator met. */

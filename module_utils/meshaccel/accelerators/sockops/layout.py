@@ -55,18 +55,8 @@ class Handshake(ctypes.Structure):
     _fields_ = [("receive_sequence", ctypes.c_uint32), ("send_sequence", ctypes.c_uint32)]
 
 
-class SocketKey(ctypes.Structure):
-    """Where an end stands in the socket hash."""
-
-    _fields_ = [
-        ("handshake", Handshake),
-        ("client_address", ctypes.c_uint32 * 4),
-        ("client_port", ctypes.c_uint32),
-    ]
-
-
 class End(ctypes.Structure):
-    """What an end publishes for its peer."""
+    """What an end publishes for its peer until that has found it."""
 
     _fields_ = [
         ("socket", ctypes.c_uint64),
@@ -75,23 +65,30 @@ class End(ctypes.Structure):
         ("client_port", ctypes.c_uint32),
         ("policy", ctypes.c_uint32),
         ("port_matched", ctypes.c_uint32),
-        ("paired", ctypes.c_uint32),
+        ("reserved", ctypes.c_uint32),
     ]
 
 
 class SocketState(ctypes.Structure):
-    """What a tracked socket remembers; only the programs read it."""
+    """What a tracked socket remembers."""
 
     _fields_ = [
-        ("key", SocketKey),
-        ("peer_key", SocketKey),
-        ("policy", ctypes.c_uint32),
-        ("peer_policy", ctypes.c_uint32),
-        ("tracked", ctypes.c_uint32),
-        ("recent_messages", ctypes.c_uint32),
-        ("recent_bytes", ctypes.c_uint64),
         ("peer_socket", ctypes.c_uint64),
         ("peer_cookie", ctypes.c_uint64),
+        ("status", ctypes.c_uint32),
+        ("policy", ctypes.c_uint32),
+        ("peer_policy", ctypes.c_uint32),
+        ("recent_messages", ctypes.c_uint32),
+        ("recent_bytes", ctypes.c_uint64),
+        ("stream_score", ctypes.c_uint32),
+        ("reason", ctypes.c_uint32),
+        ("redirected_bytes", ctypes.c_uint64),
+        ("tcp_bytes", ctypes.c_uint64),
+        ("handshake", Handshake),
+        ("socket", ctypes.c_uint64),
+        ("cookie", ctypes.c_uint64),
+        ("last_message", ctypes.c_uint32),
+        ("has_callbacks", ctypes.c_uint32),
     ]
 
 
@@ -120,6 +117,9 @@ class Counters(ctypes.Structure):
             "tcp_messages_order",
             "tcp_messages_memory",
             "tcp_messages_peer_gone",
+            "tcp_messages_leaving",
+            "tcp_messages_adoption",
+            "sockets_handed_back",
         )
     ]
 
@@ -132,7 +132,6 @@ STRUCTURES: dict[str, type[ctypes.Structure]] = {
     "sockops_port_range": PortRange,
     "sockops_policy": Policy,
     "sockops_handshake": Handshake,
-    "sockops_socket_key": SocketKey,
     "sockops_end": End,
     "sockops_socket_state": SocketState,
     "sockops_counters": Counters,
@@ -145,7 +144,7 @@ MAP_SIZES: dict[str, tuple[int, int]] = {
     "policies": (4, ctypes.sizeof(Policy)),
     "cgroup_policies": (8, 4),
     "counters": (4, ctypes.sizeof(Counters)),
-    "sockets": (ctypes.sizeof(SocketKey), 8),
+    "sockets": (8, 8),
     "ends": (ctypes.sizeof(Handshake), ctypes.sizeof(End)),
     "socket_states": (4, ctypes.sizeof(SocketState)),
     "message_logic": (4, 4),

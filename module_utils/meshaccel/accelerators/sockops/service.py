@@ -161,7 +161,7 @@ class Sockops:
             "held": hold_words(self.paths),
             "object": loaded.digest,
             "maximum_connections": loaded.maximum_connections,
-            "connections": self.live_ends() // layout.SOCKETS_PER_CONNECTION,
+            "connections": self.live_sockets() // layout.SOCKETS_PER_CONNECTION,
             "cgroups": {
                 entry.path or f"gone (id {entry.cgroup_id})": {
                     "mode": entry.mode.value,
@@ -187,10 +187,12 @@ class Sockops:
                 )
         return result
 
-    def live_ends(self) -> int:
-        """Returns how many sockets are published: waiting or paired."""
-        with maps.Map.pinned(Places.of(self.paths).map("ends"), layout.Handshake, layout.End) as ends:
-            return len(ends.items())
+    def live_sockets(self) -> int:
+        """Returns how many sockets are in the table: alone or paired."""
+        with maps.Map.pinned(
+            Places.of(self.paths).map("sockets"), ctypes.c_uint64, ctypes.c_uint64
+        ) as sockets:
+            return sum(1 for _ in sockets.keys())
 
     def _write_cgroup_mode(self, path: str, mode: Mode) -> None:
         loaded = observe_loaded(Places.of(self.paths), self.hierarchy, {})

@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/*
+ * Streams: a writer that stays ahead of its reader with small writes. TCP joins
+ * such writes into large segments, which is cheaper than handing each of them
+ * over, so the connection is given back to TCP.
+ */
+#ifndef MESHACCEL_SOCKOPS_STREAM_H
+#define MESHACCEL_SOCKOPS_STREAM_H
+
+#include "maps.h"
+
+/*
+ * Set by a socket that leaves, read by its peer: nothing is to be redirected to
+ * it any more. The kernel has one byte of a socket that a sock_ops program can
+ * write and any other program can read; of its flags this one asks for a call
+ * at each retransmission, of which a connection within a node has none.
+ */
+#define LEAVING_CALLBACK_FLAG BPF_SOCK_OPS_RETRANS_CB_FLAG
+
+/* Of tcp_sock->nonagle. */
+#define NAGLE_OFF 1
+
+/*
+ * A stream is so many writes, none above the largest, to a reader that has more
+ * than some writes unread. Nagle's algorithm joins writes at once; without it
+ * TCP does so under a backlog only. Above the largest size handing over is the
+ * cheaper way. All measured with tests/bench, sockops-grid.
+ */
+#define NAGLE_LARGEST_WRITE 24576
+#define NAGLE_UNREAD_WRITES 0
+#define NAGLE_SCORE 1024
+#define NO_DELAY_LARGEST_WRITE 12288
+#define NO_DELAY_UNREAD_WRITES 64
+#define NO_DELAY_SCORE 8192
+
+/* A write to a reader that keeps up outweighs so many to one that does not. */
+#define KEEPING_UP_WEIGHT 3
+
+static __always_inline bool is_stream(struct sockops_socket_state *state, struct tcp_sock *sender,
+				      int receive_memory, __u32 size)
+{
+	__u32 unread = receive_memory > 0 ? receive_memory : 0;
+	bool no_delay;
+
+	if (unread && size <= NAGLE_LARGEST_WRITE && state->has_callbacks) {
+		no_delay = BPF_CORE_READ_BITFIELD(sender, nonagle) & NAGLE_OFF;
+		if (!no_delay)
+			return ++state->stream_score >= NAGLE_SCORE;
+		if (size <= NO_DELAY_LARGEST_WRITE && unread > NO_DELAY_UNREAD_WRITES * size)
+			return ++state->stream_score >= NO_DELAY_SCORE;
+	}
+	if (state->stream_score > KEEPING_UP_WEIGHT)
+		state->stream_score -= KEEPING_UP_WEIGHT;
+	else if (state->stream_score)
+		state->stream_score = 0;
+	return false;
+}
+
+/*
+ * Whether a thread is inside the kernel's sending or receiving for a socket in
+ * the hash: each holds a reference of its psock, beside the one of the hash.
+ */
+static __always_inline bool in_use(__u64 socket)
+{
+	struct sk_psock *psock = psock_of(socket);
+
+	return psock && BPF_CORE_READ(psock, refcnt.refs.counter) != 1;
+}
+
+#endif
