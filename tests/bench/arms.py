@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import contextlib
 import enum
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from tests.support.cgroups import TestCgroup
-from tests.support.mesh_load import Client, parse_requests, parse_stream, server_command
+from tests.support.mesh_load import Client, parse_mixed, parse_requests, parse_stream, server_command
 from tests.support.namespaces import NetworkNamespace, NodeNetwork, connect_nodes
 from tests.support.processes import ManagedProcess, Placement, run
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
     from types import TracebackType
 
     from tests.bench.results import Figures
+    from tests.support.mesh_load import ClientMode, ServerMode
 
 ECHO_PORT = 5000
 SINK_PORT = 5001
+MIXED_PORT = 5002
+SERVERS: tuple[tuple[ServerMode, int], ...] = (
+    ("echo", ECHO_PORT),
+    ("sink", SINK_PORT),
+    ("mixed-server", MIXED_PORT),
+)
 LOOPBACK = "127.0.0.1"
 
 
@@ -84,14 +93,12 @@ class TrafficArm:
         """Run a client to its end and return what it and this arm's processor time amount to."""
         if self._client is None:
             raise RuntimeError(f"arm {self._label}: not running, use it as a context manager")
-        port = SINK_PORT if client.mode == "stream" else ECHO_PORT
-        command = client.command(self._server_address, port)
+        kind = KINDS[client.mode]
+        command = client.command(self._server_address, kind.port)
         before = self._cgroup.cpu_seconds()
         output = run(command, self._client, timeout=client.time_limit)
         cpu_seconds = self._cgroup.cpu_seconds() - before
-        if client.mode == "stream":
-            return stream_figures(output, cpu_seconds)
-        return request_figures(output, cpu_seconds)
+        return kind.figures(output, cpu_seconds)
 
     def _make_network(self, resources: contextlib.ExitStack) -> tuple[NetworkNamespace, NetworkNamespace]:
         if self._route is Route.LOOPBACK:
@@ -111,11 +118,8 @@ class TrafficArm:
         return client.namespace, server.namespace
 
     def _start_servers(self, resources: contextlib.ExitStack, placement: Placement) -> None:
-        for command, port in (
-            (server_command("echo", ECHO_PORT), ECHO_PORT),
-            (server_command("sink", SINK_PORT), SINK_PORT),
-        ):
-            server = resources.enter_context(ManagedProcess(command, placement))
+        for mode, port in SERVERS:
+            server = resources.enter_context(ManagedProcess(server_command(mode, port), placement))
             server.wait_for_port(port)
 
 
@@ -138,3 +142,32 @@ def stream_figures(output: str, cpu_seconds: float) -> Figures:
         "bytes_per_second": result.bytes_per_second,
         "cpu_per_byte": cpu_seconds / result.bytes,
     }
+
+
+def mixed_figures(output: str, cpu_seconds: float) -> Figures:
+    """Return the figures of a mixed client; the latencies are those of its requests."""
+    result = parse_mixed(output)
+    latencies = result.requests.latencies
+    return {
+        "latency_mean": latencies.mean,
+        "latency_p50": latencies.percentile(50),
+        "latency_p99": latencies.percentile(99),
+        "bytes_per_second": result.bytes_per_second,
+        "cpu_per_byte": cpu_seconds / result.bytes,
+    }
+
+
+@dataclass(frozen=True)
+class ClientKind:
+    """The server that clients of one mode go to, and what is made of their results."""
+
+    port: int
+    figures: Callable[[str, float], Figures]
+
+
+KINDS: Mapping[ClientMode, ClientKind] = {
+    "pingpong": ClientKind(ECHO_PORT, request_figures),
+    "connect": ClientKind(ECHO_PORT, request_figures),
+    "stream": ClientKind(SINK_PORT, stream_figures),
+    "mixed": ClientKind(MIXED_PORT, mixed_figures),
+}

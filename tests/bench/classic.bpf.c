@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
 /*
- * The well-known way to short-cut local TCP, kept for comparison only: every
- * established socket stands in a hash under its address tuple, and a message
- * goes to whatever socket stands under the swapped tuple.
+ * What the accelerator is compared with. Do not use either.
  *
- * It takes two sockets for a pair only when both see the same tuple, and it
- * proves nothing about order or memory. Do not use it.
+ * "classic" is the well-known way to short-cut local TCP: every established
+ * socket stands in a hash under its address tuple, and a message goes to
+ * whatever socket stands under the swapped tuple. It takes two sockets for a
+ * pair only when both see the same tuple, and it proves nothing about order or
+ * memory.
+ *
+ * "empty" does nothing with the same sockets: what the kernel counts for it is
+ * what any program costs.
  */
 #include <linux/bpf.h>
 #include <linux/types.h>
@@ -31,7 +35,17 @@ struct {
 	__uint(max_entries, MAXIMUM_SOCKETS);
 	__type(key, struct tuple);
 	__type(value, __u64);
-} classic_sockets SEC(".maps");
+} sockets SEC(".maps");
+
+enum way { WAY_TCP, WAY_REDIRECTED, WAY_COUNT };
+
+/* Bytes by the way they went; of each processor's own, so that counting is next to free. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, WAY_COUNT);
+	__type(key, __u32);
+	__type(value, __u64);
+} classic_bytes SEC(".maps");
 
 /*
  * A macro, because the contexts of the two program types have the same members
@@ -71,7 +85,7 @@ struct {
 	} while (0)
 
 SEC("sockops")
-int classic_connect(struct bpf_sock_ops *context)
+int remember_socket(struct bpf_sock_ops *context)
 {
 	struct tuple own = {};
 
@@ -80,7 +94,7 @@ int classic_connect(struct bpf_sock_ops *context)
 		return 1;
 	FILL_LOCAL(own.local, context);
 	FILL_REMOTE(own.remote, context);
-	bpf_sock_hash_update(context, &classic_sockets, &own, BPF_NOEXIST);
+	bpf_sock_hash_update(context, &sockets, &own, BPF_NOEXIST);
 	return 1;
 }
 
@@ -88,10 +102,24 @@ SEC("sk_msg")
 int classic_message(struct sk_msg_md *context)
 {
 	struct tuple peer = {};
+	__u32 way;
+	__u64 *bytes;
 
 	FILL_REMOTE(peer.local, context);
 	FILL_LOCAL(peer.remote, context);
-	bpf_msg_redirect_hash(context, &classic_sockets, &peer, BPF_F_INGRESS);
+	way = bpf_msg_redirect_hash(context, &sockets, &peer, BPF_F_INGRESS) == SK_PASS
+		      ? WAY_REDIRECTED
+		      : WAY_TCP;
+	bytes = bpf_map_lookup_elem(&classic_bytes, &way);
+	if (bytes)
+		*bytes += context->size;
+	return SK_PASS;
+}
+
+SEC("sk_msg")
+int empty_message(struct sk_msg_md *context)
+{
+	(void)context;
 	return SK_PASS;
 }
 

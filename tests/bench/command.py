@@ -4,27 +4,31 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 from tests.bench.benchmarks import ALL, BY_NAME
-from tests.bench.report import write_report
+from tests.bench.cells import ALL_CELLS, DIMENSIONS, chosen
+from tests.bench.comparison import NotComparableError, compared_rows, compared_table, write_comparison
+from tests.bench.grid_table import grid_rows
+from tests.bench.model import Baseline
+from tests.bench.report import read, write_report
 from tests.bench.runner import Schedule, run_benchmark
+from tests.bench.terminal import say, say_lines, show
 from tests.support import mesh_load
 from tests.support.leftovers import remove_leftovers
 from tests.support.processes import termination_as_exit
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-    from tests.bench.results import BenchmarkResult, Figures
+    from tests.bench.model import Benchmark
+    from tests.bench.results import BenchmarkResult
 
 RESULTS = mesh_load.ROOT / "build" / "bench"
 STANDARD_OUTPUT = "-"
-DEFAULT_PAIRS = 7
-DEFAULT_SECONDS = 1.0
 SHORTEST_RUN = 0.05
+CELL_WORDS = "; ".join(", ".join(line) for line in DIMENSIONS)
 
 Number = TypeVar("Number", int, float)
 
@@ -35,16 +39,41 @@ def main(words: Sequence[str]) -> int:
     if options.list:
         print("\n".join(f"{benchmark.name:28} {benchmark.title}" for benchmark in ALL))
         return 0
-    schedule = Schedule(options.pairs, options.seconds, options.against)
+    try:
+        if len(options.compare) == 2:
+            compare(*options.compare)
+        else:
+            measure(options)
+    except NotComparableError as error:
+        say(f"not compared: {error}")
+        return 1
+    return 0
+
+
+def measure(options: argparse.Namespace) -> None:
+    """Run the benchmarks, keep and show their results, and compare them if asked to."""
     mesh_load.build()
     remove_leftovers()
     with termination_as_exit():
         for name in options.names or BY_NAME:
-            result = run_benchmark(BY_NAME[name], schedule, say)
+            benchmark = BY_NAME[name]
+            result = run_benchmark(benchmark, schedule_of(options, benchmark), say)
             keep(result, options.json)
             show(result)
+            for before in options.compare:
+                compare(before, result.document())
     say(f"report: {write_report(RESULTS, list(BY_NAME))}")
-    return 0
+
+
+def schedule_of(options: argparse.Namespace, benchmark: Benchmark[Any]) -> Schedule:
+    """Return how a benchmark is to be run: as the options say, else as it says itself."""
+    return Schedule(
+        options.pairs or benchmark.pairs,
+        options.seconds or benchmark.seconds,
+        options.against or benchmark.baseline,
+        benchmark.again if options.again is None else options.again,
+        options.cells,
+    )
 
 
 def parse(words: Sequence[str]) -> argparse.Namespace:
@@ -52,39 +81,69 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="tests/bench/run",
         description="Measure what an accelerator changes, in interleaved pairs of runs.",
+        epilog="Pairs, length and what is compared with are each benchmark's own unless given here.",
     )
+    add_options(parser)
+    options = parser.parse_args(words)
+    complaint = complaint_about(options)
+    if complaint:
+        parser.error(complaint)
+    return options
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Tell a parser what the command line may hold."""
     parser.add_argument("names", nargs="*", metavar="NAME", help="what to run, by default all")
     parser.add_argument("--list", action="store_true", help="list the names and end")
-    parser.add_argument(
-        "--pairs",
-        type=pair_count,
-        default=DEFAULT_PAIRS,
-        metavar="N",
-        help="pairs of runs (%(default)s)",
-    )
-    parser.add_argument(
-        "--seconds",
-        type=run_length,
-        default=DEFAULT_SECONDS,
-        metavar="S",
-        help="length of a run (%(default)s)",
-    )
+    parser.add_argument("--pairs", type=pair_count, metavar="N", help="pairs of runs")
+    parser.add_argument("--seconds", type=run_length, metavar="S", help="length of a run")
     parser.add_argument(
         "--against",
-        choices=("off", "classic"),
-        default="off",
-        help="compare with plain TCP or with the tuple-keyed variant (%(default)s)",
+        choices=get_args(Baseline),
+        help="compare with plain TCP, with the tuple-keyed variant, or with a program that does nothing",
+    )
+    parser.add_argument(
+        "--cells",
+        type=cell_words,
+        default=(),
+        metavar="WORD,...",
+        help=f"of a grid these cells alone, such as stream,busy; the words are {CELL_WORDS}",
+    )
+    parser.add_argument(
+        "--again",
+        type=second_pair_count,
+        metavar="N",
+        help="of a grid: measure cells beyond a limit again with N pairs, which then count alone; 0: do not",
+    )
+    parser.add_argument(
+        "--compare",
+        nargs="+",
+        type=grid_result,
+        default=(),
+        metavar=("BEFORE", "AFTER"),
+        help="show the result of a grid in the file BEFORE beside the one measured now, or beside "
+        "that in AFTER without measuring",
     )
     parser.add_argument(
         "--json",
         metavar="FILE",
         help="write the results there too, one a line; - is standard output",
     )
-    options = parser.parse_args(words)
+
+
+def complaint_about(options: argparse.Namespace) -> str | None:
+    """Return what is wrong with options that are each right by themselves."""
     unknown = [name for name in options.names if name not in BY_NAME]
     if unknown:
-        parser.error(f"no benchmark {', '.join(unknown)}; --list names all")
-    return options
+        return f"no benchmark {', '.join(unknown)}; --list names all"
+    are_grids = bool(options.names) and all(BY_NAME[name].has_cells() for name in options.names)
+    if options.cells and not are_grids:
+        return "--cells is for grids: name them"
+    if len(options.compare) > 2 or (len(options.compare) == 2 and options.names):
+        return "--compare takes a file and the name of a grid to run, or two files and no name"
+    if len(options.compare) == 1 and not are_grids:
+        return "--compare with one file is for grids: name the one to run"
+    return None
 
 
 def pair_count(word: str) -> int:
@@ -92,9 +151,36 @@ def pair_count(word: str) -> int:
     return at_least(1, int(word))
 
 
+def second_pair_count(word: str) -> int:
+    """Read a number of pairs that may be none; raises ValueError, which argparse reports."""
+    return at_least(0, int(word))
+
+
 def run_length(word: str) -> float:
     """Read a duration in seconds; raises ValueError, which argparse reports."""
     return at_least(SHORTEST_RUN, float(word))
+
+
+def cell_words(word: str) -> tuple[str, ...]:
+    """Read words that name cells; raises ArgumentTypeError for one that names none."""
+    words = tuple(word.split(","))
+    try:
+        chosen(ALL_CELLS, words)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return words
+
+
+def grid_result(word: str) -> dict[str, Any]:
+    """Read a grid's result from its file; raises ArgumentTypeError when it holds something else."""
+    try:
+        document = read(Path(word))
+        grid_rows(document)
+    except OSError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise argparse.ArgumentTypeError(f"{word}: not the result of a grid: {error}") from error
+    return document
 
 
 def at_least(least: Number, value: Number) -> Number:
@@ -118,18 +204,7 @@ def keep(result: BenchmarkResult, copy: str | None) -> None:
             file.write(f"{line}\n")
 
 
-def say(message: str) -> None:
-    """Tell the user; standard output belongs to the results."""
-    print(message, file=sys.stderr, flush=True)
-
-
-def show(result: BenchmarkResult) -> None:
-    """Tell the ratios of every case."""
-    for case in result.cases:
-        ratios = "  ".join(f"{key} x{value:.2f}" for key, value in case.ratio.items())
-        say(f"  {case.label:20} {ratios or figures_of(case.on)}")
-
-
-def figures_of(figures: Figures) -> str:
-    """Return figures that have nothing to be compared with."""
-    return "  ".join(f"{key} {value:.4g}" for key, value in figures.items())
+def compare(before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
+    """Show two results of a grid side by side; raises NotComparableError when they cannot be."""
+    say_lines(compared_table(compared_rows(before, after)))
+    say(f"comparison: {write_comparison(RESULTS, before, after)}")

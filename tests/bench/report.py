@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import jinja2
+from tests.bench.cells import CONDITIONS
+from tests.bench.grid_table import grid_rows, has_cells, summary
+from tests.bench.heat_map import ASPECTS, Panel, draw
+from tests.bench.page import render
+from tests.bench.results import COSTS_ON_TOP
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
-TEMPLATES = Path(__file__).parent / "templates"
 PAGE = "index.html"
 LARGEST_RATIO = 2.0
 """Where the scale of the charts ends; what is beyond is drawn at the edge."""
@@ -43,6 +46,11 @@ class Figure:
         return "gain" if (ratio > 1) == self.more_is_better else "loss"
 
 
+BASELINE_NAMES = {
+    "off": "plain TCP",
+    "classic": "the classic variant",
+    "empty": "a program that does nothing",
+}
 FIGURES = (
     Figure("qps", "requests", "/s", 1, more_is_better=True),
     Figure("bytes_per_second", "throughput", "MB/s", 1e-6, more_is_better=True),
@@ -63,17 +71,9 @@ def write_report(directory: Path, order: Sequence[str]) -> Path:
         found,
         key=lambda result: (places.get(result["name"], len(places)), result["against"] != "off"),
     )
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["position"] = position
-    template = environment.get_template(f"{PAGE}.j2")
+    values = {"results": results, "rows": rows, "grid": grid, "baseline_name": BASELINE_NAMES.get}
     page = directory / PAGE
-    page.write_text(template.render(results=results, rows=rows), encoding="utf-8")
+    page.write_text(render(PAGE, values, {"position": position}), encoding="utf-8")
     return page
 
 
@@ -83,6 +83,19 @@ def read(path: Path) -> dict[str, Any]:
     return document
 
 
+def grid(result: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return what the page shows of a grid, None when the result is not that of one."""
+    if not has_cells(result):
+        return None
+    found = grid_rows(result)
+    panels = [Panel(condition, condition, found) for condition in CONDITIONS]
+    return {
+        "rows": found,
+        "summary": summary(found),
+        "pictures": [draw(aspect, panels) for aspect in ASPECTS],
+    }
+
+
 def rows(case: Mapping[str, Any], against: str) -> list[dict[str, Any]]:
     """Return what the page shows of one case, a row a figure."""
     return [_row(figure, case, against) for figure in FIGURES if figure.key in case["arms"]["on"]]
@@ -90,13 +103,17 @@ def rows(case: Mapping[str, Any], against: str) -> list[dict[str, Any]]:
 
 def _row(figure: Figure, case: Mapping[str, Any], against: str) -> dict[str, Any]:
     baseline = case["arms"][against].get(figure.key)
-    ratio = case["ratio"].get(figure.key)
+    on = case["arms"]["on"][figure.key]
+    ratio = None if figure.key in COSTS_ON_TOP else case["ratio"].get(figure.key)
     return {
         "title": figure.title,
         "unit": figure.unit,
         "baseline": "-" if baseline is None else figure.shown(baseline),
-        "on": figure.shown(case["arms"]["on"][figure.key]),
+        "on": figure.shown(on),
         "ratio": ratio,
+        "difference": ""
+        if baseline is None
+        else f"{'+' if on >= baseline else '-'}{figure.shown(abs(on - baseline))}",
         "range": case["ratio_range"].get(figure.key),
         "verdict": "even" if ratio is None else figure.judge(ratio),
     }

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+
+    from tests.bench.cells import Cell
+    from tests.bench.model import Baseline
 
 FIGURES = (
     "qps",
@@ -20,6 +23,9 @@ FIGURES = (
     "bpf_ns_per_message",
 )
 """All keys that a measurement may have. Times are in seconds unless the key says otherwise."""
+
+COSTS_ON_TOP = frozenset({"bpf_ns_per_message"})
+"""Figures of which the difference tells more than the ratio: both arms hold what measuring costs."""
 
 Figures = dict[str, float]
 """What one run measured, under some of the keys of FIGURES."""
@@ -40,6 +46,7 @@ class CaseResult:
     label: str
     workload: str
     pairs: tuple[Pair, ...]
+    cell: Cell | None = None
 
     @property
     def baseline(self) -> Figures:
@@ -57,12 +64,38 @@ class CaseResult:
         return ratio_of(self.baseline, self.on)
 
     @property
+    def difference(self) -> Figures:
+        """By how much the accelerated arm's median is above the baseline's, of COSTS_ON_TOP."""
+        baseline, on = self.baseline, self.on
+        return {key: on[key] - baseline[key] for key in common_keys([baseline, on]) if key in COSTS_ON_TOP}
+
+    @property
     def ratio_range(self) -> dict[str, tuple[float, float]]:
         """The smallest and the largest ratio within one pair."""
         ratios = [ratio_of(pair.baseline, pair.on) for pair in self.pairs]
         return {
             key: (min(ratio[key] for ratio in ratios), max(ratio[key] for ratio in ratios))
             for key in common_keys(ratios)
+        }
+
+    def document(self, against: Baseline) -> dict[str, Any]:
+        """Return the case as JSON."""
+        cell = {} if self.cell is None else {"cell": asdict(self.cell)}
+        return {
+            "label": self.label,
+            "workload": self.workload,
+            "pairs": len(self.pairs),
+            **cell,
+            **self.comparison(against),
+        }
+
+    def comparison(self, against: Baseline) -> dict[str, Any]:
+        """Return what the pairs amount to, as JSON."""
+        return {
+            "arms": {against: self.baseline, "on": self.on},
+            "ratio": self.ratio,
+            "difference": self.difference,
+            "ratio_range": self.ratio_range,
         }
 
 
@@ -82,19 +115,28 @@ class BenchmarkResult:
 
     name: str
     title: str
-    against: str
+    against: Baseline
     machine: Machine
+    pairs: int
+    """Of every case that was not measured again."""
     seconds: float
     """How long a run took."""
     redirected_share: float
     """Of the bytes that passed the accelerator's program, those that it redirected."""
+    baseline_redirected_share: float | None
+    """The same of the arm compared with; None when that never redirects."""
     cases: tuple[CaseResult, ...]
+    usual_baseline: Baseline = "off"
+    """What the benchmark is compared with unless asked otherwise."""
+    selection: tuple[str, ...] = ()
+    """The words that chose some of the benchmark's cells; none: all of them."""
 
     @property
     def file_name(self) -> str:
-        """The name of the file that keeps it."""
-        suffix = "" if self.against == "off" else f"-against-{self.against}"
-        return f"{self.name}{suffix}.json"
+        """The name of the file that keeps it; a part of the cells does not replace all of them."""
+        part = "-selected" if self.selection else ""
+        variant = "" if self.against == self.usual_baseline else f"-against-{self.against}"
+        return f"{self.name}{part}{variant}.json"
 
     def document(self) -> dict[str, Any]:
         """Return the result as JSON, in the form that DESIGN names."""
@@ -105,22 +147,14 @@ class BenchmarkResult:
             "kernel": self.machine.kernel,
             "load": self.machine.load,
             "processors": self.machine.processors,
-            "pairs": len(headline.pairs),
+            "pairs": self.pairs,
             "seconds": self.seconds,
             "against": self.against,
             "redirected_share": self.redirected_share,
-            **self._comparison(headline),
-            "cases": [
-                {"label": case.label, "workload": case.workload, **self._comparison(case)}
-                for case in self.cases
-            ],
-        }
-
-    def _comparison(self, case: CaseResult) -> dict[str, Any]:
-        return {
-            "arms": {self.against: case.baseline, "on": case.on},
-            "ratio": case.ratio,
-            "ratio_range": case.ratio_range,
+            "baseline_redirected_share": self.baseline_redirected_share,
+            "selection": list(self.selection),
+            **headline.comparison(self.against),
+            "cases": [case.document(self.against) for case in self.cases],
         }
 
 

@@ -20,8 +20,8 @@ BUILD_SECONDS = 120.0
 START_SECONDS = 10.0
 """How long a client may take to start, connect and write its result."""
 
-ServerMode = Literal["echo", "sink"]
-ClientMode = Literal["pingpong", "connect", "stream"]
+ServerMode = Literal["echo", "sink", "mixed-server"]
+ClientMode = Literal["pingpong", "connect", "stream", "mixed"]
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Latencies:
 
 @dataclass(frozen=True)
 class RequestResult:
-    """What a pingpong or connect client measured."""
+    """What a pingpong or connect client measured, up to the moment that the last reply was there."""
 
     seconds: float
     requests: int
@@ -86,8 +86,24 @@ class StreamResult:
 
 
 @dataclass(frozen=True)
+class MixedResult:
+    """What a mixed client measured, up to the end of the phases under way at the end."""
+
+    seconds: float
+    bytes: int
+    """Those of requests, of replies and of bursts."""
+    requests: RequestResult
+    """The requests alone, in the time of everything."""
+
+    @property
+    def bytes_per_second(self) -> float:
+        """Bytes that arrived in a second, either way, over all connections."""
+        return self.bytes / self.seconds
+
+
+@dataclass(frozen=True)
 class Client:
-    """What a client is to do; see `mesh_load` without arguments for the meaning."""
+    """What a client is to do; see `mesh_load --help` for the meaning."""
 
     mode: ClientMode
     size: int = 64
@@ -97,6 +113,10 @@ class Client:
     threads: int = 1
     verify: bool = False
     patience: float = 10.0
+    requests: int = 0
+    """Of a mixed client in a row; 0: as many as it thinks fit."""
+    burst: int = 0
+    """Bytes of a mixed client's burst; 0: as many as it thinks fit."""
 
     def command(self, address: str, port: int) -> list[str]:
         """Return the command line against a server at a numeric address."""
@@ -106,6 +126,10 @@ class Client:
             *("--duration", str(self.duration), "--warmup", str(self.warmup)),
             *("--threads", str(self.threads), "--patience", str(self.patience)),
         ]
+        if self.requests:
+            words += ["--requests", str(self.requests)]
+        if self.burst:
+            words += ["--burst", str(self.burst)]
         return [*words, "--verify"] if self.verify else words
 
     @property
@@ -138,6 +162,12 @@ def parse_stream(output: str) -> StreamResult:
     """Read what a stream client wrote; raises ValueError or KeyError when it is something else."""
     found = json.loads(output)
     return StreamResult(found["seconds"], found["bytes"])
+
+
+def parse_mixed(output: str) -> MixedResult:
+    """Read what a mixed client wrote; raises ValueError or KeyError when it is something else."""
+    requests = parse_requests(output)
+    return MixedResult(requests.seconds, json.loads(output)["bytes"], requests)
 
 
 def build(targets: Sequence[str] = ("all",)) -> None:

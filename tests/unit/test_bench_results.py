@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.bench.baselines import Entry, redirected_share
 from tests.bench.benchmarks import ALL
-from tests.bench.command import parse
+from tests.bench.message_cost import cost_of_busiest
 from tests.bench.report import FIGURES as SHOWN_FIGURES
 from tests.bench.report import position, write_report
 from tests.bench.results import (
@@ -23,11 +26,17 @@ from tests.bench.results import (
     medians,
     ratio_of,
 )
+from tests.bench.runner import NotAsPromisedError, check
+from tests.bench.terminal import case_text
+from tests.support.bpftool import RunStatistics
 from tests.support.mesh_load import Latencies, parse_requests, parse_stream
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tests.bench.model import Baseline
+
+AGAINST: tuple[Baseline, ...] = ("off", "classic")
 PAIRS = (
     Pair({"qps": 100.0, "latency_p50": 4.0}, {"qps": 300.0, "latency_p50": 1.0}),
     Pair({"qps": 200.0, "latency_p50": 2.0}, {"qps": 200.0, "latency_p50": 2.0}),
@@ -35,14 +44,16 @@ PAIRS = (
 )
 
 
-def result(against: str = "off", pairs: tuple[Pair, ...] = PAIRS) -> BenchmarkResult:
+def result(against: Baseline = "off", pairs: tuple[Pair, ...] = PAIRS) -> BenchmarkResult:
     return BenchmarkResult(
         name="sockops-example",
         title="Example <one>",
         against=against,
         machine=Machine(kernel="6.18.0", load=0.25, processors=2),
+        pairs=len(pairs),
         seconds=1.0,
         redirected_share=0.5,
+        baseline_redirected_share=0.25 if against == "classic" else None,
         cases=(CaseResult("first", "64 bytes", pairs), CaseResult("second", "1 KB", pairs[:1])),
     )
 
@@ -88,12 +99,69 @@ def test_comparison_with_another_variant_is_kept_beside_the_one_with_off() -> No
     assert result().file_name == "sockops-example.json"
 
 
+def test_a_part_of_the_cells_does_not_replace_the_whole_nor_an_unusual_baseline_the_usual() -> None:
+    assert replace(result(), selection=("busy",)).file_name == "sockops-example-selected.json"
+    assert replace(result(), against="empty", usual_baseline="empty").file_name == "sockops-example.json"
+    assert replace(result(), usual_baseline="empty").file_name == "sockops-example-against-off.json"
+
+
+COUNTED = (
+    Pair({"bpf_ns_per_message": 60.0}, {"bpf_ns_per_message": 196.0}),
+    Pair({"bpf_ns_per_message": 70.0}, {"bpf_ns_per_message": 190.0}),
+)
+
+
+def test_counted_time_is_compared_by_difference() -> None:
+    case = CaseResult("case", "load", COUNTED)
+
+    assert case.difference == {"bpf_ns_per_message": 128.0}
+    assert case_text(case) == "bpf_ns_per_message 65 -> 193 (+128)"
+    assert CaseResult("case", "load", PAIRS).difference == {}
+
+
+def test_page_shows_counted_time_with_its_difference(tmp_path: Path) -> None:
+    found = result("empty", COUNTED)
+    (tmp_path / found.file_name).write_text(json.dumps(found.document()), encoding="utf-8")
+
+    page = write_report(tmp_path, []).read_text(encoding="utf-8")
+
+    assert "<td>65</td><td>193</td>" in page
+    assert '">+128</td>' in page
+
+
+def test_message_cost_is_that_of_the_busiest_program() -> None:
+    own, foreign = RunStatistics(seconds=0.001, runs=10_000), RunStatistics(seconds=5.0, runs=9)
+
+    assert cost_of_busiest([foreign, own]) == {"bpf_ns_per_message": pytest.approx(100.0)}
+    assert cost_of_busiest([RunStatistics(0.0, 0)]) == cost_of_busiest([]) == {}
+
+
+def test_redirected_share_of_the_classic_variant_is_over_all_processors() -> None:
+    def entry(key: int, *values: int) -> Entry:
+        return {"formatted": {"key": key, "values": [{"cpu": 0, "value": value} for value in values]}}
+
+    assert redirected_share([entry(0, 10, 15), entry(1, 50, 25)]) == 0.75
+    assert redirected_share([entry(0, 0), entry(1, 0)]) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("redirects", "share", "kept"),
+    [(True, 0.1, True), (True, 0.0, False), (False, 0.0, True), (False, 0.1, False), (None, 0.0, True)],
+)
+def test_an_arm_that_redirects_otherwise_than_promised_is_an_error(
+    redirects: bool | None, share: float, kept: bool
+) -> None:
+    benchmark = replace(ALL[0], redirects=redirects)
+    with contextlib.nullcontext() if kept else pytest.raises(NotAsPromisedError, match="arm 'classic'"):
+        check(benchmark, share, "classic")
+
+
 def test_every_figure_is_shown_on_the_page() -> None:
     assert {figure.key for figure in SHOWN_FIGURES} == set(FIGURES)
 
 
 def test_page_holds_results_escaped_and_needs_nothing_from_elsewhere(tmp_path: Path) -> None:
-    for against in ("off", "classic"):
+    for against in AGAINST:
         found = result(against)
         (tmp_path / found.file_name).write_text(json.dumps(found.document()), encoding="utf-8")
 
@@ -101,6 +169,7 @@ def test_page_holds_results_escaped_and_needs_nothing_from_elsewhere(tmp_path: P
 
     assert page.count("Example &lt;one&gt;") == 2
     assert "&times;0.50" in page
+    assert page.count("by the classic variant 25 %") == 1
     assert "http" not in page
 
 
@@ -186,15 +255,3 @@ def test_names_begin_with_the_accelerator_and_cases_are_told_apart() -> None:
     for benchmark in ALL:
         labels = [case.label for case in benchmark.cases]
         assert len(set(labels)) == len(labels) > 0
-
-
-@pytest.mark.parametrize(
-    "words",
-    [["nonsense"], ["--pairs", "0"], ["--pairs", "x"], ["--seconds", "nan"], ["--against", "on"]],
-)
-def test_wrong_words_are_refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as ended:
-        parse(words)
-
-    assert ended.value.code == 2
-    assert words[-1] in capsys.readouterr().err

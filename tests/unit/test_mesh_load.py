@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import struct
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -11,11 +12,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support import mesh_load
-from tests.support.mesh_load import Client, parse_requests, parse_stream, server_command
+from tests.support.mesh_load import Client, parse_mixed, parse_requests, parse_stream, server_command
 from tests.support.processes import ManagedProcess, ProcessError, run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from tests.support.mesh_load import ClientMode
 
 LOOPBACK = "127.0.0.1"
 Damage = Callable[[bytes], bytes]
@@ -71,8 +74,8 @@ def _echo_once(listener: socket.socket, damage: Damage) -> None:
             connection.sendall(data)
 
 
-def exchange(port: int) -> str:
-    client = Client("pingpong", size=1024, duration=0.1, verify=True, patience=0.3)
+def exchange(port: int, mode: ClientMode = "pingpong") -> str:
+    client = Client(mode, size=1024, duration=0.1, verify=True, patience=0.3)
     return run(client.command(LOOPBACK, port), timeout=client.time_limit)
 
 
@@ -136,6 +139,90 @@ def test_sink_refuses_a_stream_with_a_wrong_byte(port: int) -> None:
         assert "a wrong byte" in server.error_path.read_text(encoding="utf-8")
 
 
+def test_requests_of_any_length_are_counted_to_the_last_reply(port: int) -> None:
+    """Large messages on many connections: hardly any reply comes within the duration itself."""
+    with ManagedProcess(server_command("echo", port)) as server:
+        server.wait_for_port(port)
+        client = Client("pingpong", size=2**20, connections=16, duration=0.005, verify=True)
+        result = parse_requests(run(client.command(LOOPBACK, port)))
+
+    assert result.requests >= client.connections
+    assert result.seconds >= result.latencies.maximum
+
+
+@pytest.mark.parametrize(
+    ("size", "requests", "burst"),
+    [(24, 3, 1), (64, 200, 50_000), (1000, 1, 2_000_001), (2**20, 2, 3 * 2**20)],
+)
+def test_mixed_phases_alternate_with_every_byte_checked(
+    port: int, size: int, requests: int, burst: int
+) -> None:
+    with ManagedProcess(server_command("mixed-server", port, verify=True)) as server:
+        server.wait_for_port(port)
+        client = Client("mixed", size, 3, duration=0.2, verify=True, requests=requests, burst=burst)
+        result = parse_mixed(run(client.command(LOOPBACK, port)))
+
+    from_bursts = result.bytes - 2 * size * result.requests.requests
+    assert from_bursts > 0
+    assert from_bursts % burst == 0
+    assert 0 <= result.requests.requests - requests * (from_bursts // burst) <= client.connections * requests
+
+
+@pytest.mark.parametrize("damage", [lost, swapped, stale])
+def test_wrong_bytes_of_a_mixed_reply_are_found(damage: Damage) -> None:
+    with (
+        damaging_echo(damage) as port,
+        pytest.raises(ProcessError, match="byte 100 of the replies in a cycle is wrong"),
+    ):
+        exchange(port, "mixed")
+
+
+def test_wrong_head_of_a_cycle_is_found() -> None:
+    with (
+        damaging_echo(lambda data: data[:5] + b"?" + data[6:]) as port,
+        pytest.raises(ProcessError, match="the head of a cycle came back changed"),
+    ):
+        exchange(port, "mixed")
+
+
+def test_burst_that_comes_back_is_found() -> None:
+    with damaging_echo(intact) as port, pytest.raises(ProcessError, match="a burst"):
+        exchange(port, "mixed")
+
+
+def test_mixed_server_refuses_a_burst_with_a_wrong_byte(port: int) -> None:
+    with ManagedProcess(server_command("mixed-server", port, verify=True)) as server:
+        server.wait_for_port(port)
+        client = Client("mixed", size=64, duration=0.2, requests=2, burst=1000)
+
+        with pytest.raises(ProcessError, match=r"reset|Broken pipe|gave up"):
+            run(client.command(LOOPBACK, port))
+        assert "a wrong byte after byte 128" in server.error_path.read_text(encoding="utf-8")
+
+
+def test_mixed_server_refuses_bytes_beyond_a_burst(port: int) -> None:
+    header = struct.pack("!QQQ", 24, 8, 0)
+    with ManagedProcess(server_command("mixed-server", port)) as server:
+        server.wait_for_port(port)
+        with socket.create_connection((LOOPBACK, port)) as connection:
+            connection.sendall(header)
+            assert connection.recv(24, socket.MSG_WAITALL) == header
+            connection.sendall(bytes(8))
+            assert connection.recv(8, socket.MSG_WAITALL) == struct.pack("!Q", 8)
+            connection.sendall(header)
+            assert connection.recv(24, socket.MSG_WAITALL) == header
+            connection.sendall(bytes(9))
+            with contextlib.suppress(ConnectionResetError):
+                assert connection.recv(8) == b""
+
+
+def test_the_phases_are_in_the_help() -> None:
+    text = run([str(mesh_load.PROGRAM), "--help"])
+
+    assert "--requests" in text
+    assert "--burst bytes one way" in text
+
+
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
@@ -145,6 +232,9 @@ def test_sink_refuses_a_stream_with_a_wrong_byte(port: int) -> None:
         (["pingpong", "--address", "::1", "--port", "9", "--threads", "2"], "more threads"),
         (["connect", "--address", "::1", "--port", "9", "--bytes", "1"], "only for stream"),
         (["stream", "--address", "::1", "--port", "9", "--size", "-1"], "not a whole number"),
+        (["stream", "--address", "::1", "--port", "9", "--burst", "1"], "only for mixed"),
+        (["pingpong", "--address", "::1", "--port", "9", "--requests", "1"], "only for mixed"),
+        (["mixed", "--address", "::1", "--port", "9", "--size", "23"], "too small for mixed"),
     ],
 )
 def test_wrong_usage_is_named(words: list[str], complaint: str) -> None:

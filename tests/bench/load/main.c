@@ -4,6 +4,7 @@
  * Made for small costs of its own and for proof: latency of every request, every byte checked.
  */
 #include "endpoint.h"
+#include "mixed.h"
 #include "options.h"
 #include "requests.h"
 #include "server.h"
@@ -19,6 +20,7 @@ int main(int count, char **words)
 	switch (options.mode) {
 	case MODE_ECHO:
 	case MODE_SINK:
+	case MODE_MIXED_SERVER:
 		return run_server(&options);
 	case MODE_PINGPONG:
 	case MODE_CONNECT:
@@ -26,6 +28,9 @@ int main(int count, char **words)
 		return EXIT_SUCCESS;
 	case MODE_STREAM:
 		run_stream(&options);
+		return EXIT_SUCCESS;
+	case MODE_MIXED:
+		run_mixed(&options);
 		return EXIT_SUCCESS;
 	}
 	return EXIT_FAILURE;

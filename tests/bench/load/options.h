@@ -7,7 +7,15 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum mode { MODE_ECHO, MODE_SINK, MODE_PINGPONG, MODE_CONNECT, MODE_STREAM };
+enum mode {
+	MODE_ECHO,
+	MODE_SINK,
+	MODE_MIXED_SERVER, /* the last of the servers */
+	MODE_PINGPONG,
+	MODE_CONNECT,
+	MODE_STREAM,
+	MODE_MIXED,
+};
 
 struct options {
 	enum mode mode;
@@ -16,13 +24,15 @@ struct options {
 	const char *port;
 	unsigned int threads;
 	unsigned int connections;
-	size_t size;	 /* bytes of a message, or of one write of a stream */
-	double duration; /* seconds, after the warm-up */
-	double warmup;	 /* seconds whose requests are not counted */
-	double patience; /* seconds without a byte after which a connection has stalled */
-	double rate;	 /* requests a second over all connections, 0: as fast as replies come */
-	uint64_t bytes;	 /* stream: end each connection after so many, 0: after the duration */
-	bool verify;	 /* position-dependent bytes, checked by who reads them */
+	size_t size;	   /* bytes of a message, or of one write of a stream */
+	double duration;   /* seconds, after the warm-up */
+	double warmup;	   /* seconds whose requests are not counted */
+	double patience;   /* seconds without a byte after which a connection has stalled */
+	double rate;	   /* requests a second over all connections, 0: as fast as replies come */
+	uint64_t bytes;	   /* stream: end each connection after so many, 0: after the duration */
+	uint64_t requests; /* mixed: so many, then a burst */
+	uint64_t burst;	   /* mixed: bytes of a burst */
+	bool verify;	   /* position-dependent bytes, checked by who reads them */
 };
 
 /* Parse the command line; prints the usage and ends the program when it is wrong. */

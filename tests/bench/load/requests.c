@@ -41,6 +41,7 @@ struct worker {
 	uint64_t interval; /* between two requests on a connection, 0: no rate */
 	uint64_t record_from;
 	uint64_t deadline;
+	uint64_t finished;
 	struct histogram latencies;
 };
 
@@ -123,7 +124,7 @@ static void end_request(struct worker *worker, struct connection *connection)
 {
 	uint64_t current = now();
 
-	if (connection->started >= worker->record_from && current <= worker->deadline)
+	if (connection->started >= worker->record_from)
 		histogram_record(&worker->latencies, current - connection->started);
 	connection->busy = false;
 	worker->busy--;
@@ -245,6 +246,7 @@ static void exchange(void *argument, uint64_t start)
 			fail("%u of %u connections got no reply within %g s after the end",
 			     worker->busy, worker->count, worker->options->patience);
 	}
+	worker->finished = now();
 }
 
 static struct worker *make_workers(const struct options *options)
@@ -265,10 +267,19 @@ static struct worker *make_workers(const struct options *options)
 	return workers;
 }
 
-static void print_result(const struct options *options, const struct histogram *latencies)
+static void print_result(const struct options *options, const struct worker *workers)
 {
+	struct histogram *latencies = allocate(1, sizeof(*latencies));
+	uint64_t finished = 0;
+
+	for (unsigned int index = 0; index < options->threads; index++) {
+		histogram_add(latencies, &workers[index].latencies);
+		if (workers[index].finished > finished)
+			finished = workers[index].finished;
+	}
 	printf("{\"mode\": \"%s\", \"connections\": %u, \"size\": %zu, \"seconds\": %.9g, ",
-	       options->mode_name, options->connections, options->size, options->duration);
+	       options->mode_name, options->connections, options->size,
+	       (double)(finished - workers->record_from) / (double)NANOSECONDS_PER_SECOND);
 	printf("\"requests\": %llu, \"latency\": ", (unsigned long long)latencies->count);
 	histogram_print(latencies, stdout);
 	puts("}");
@@ -277,7 +288,6 @@ static void print_result(const struct options *options, const struct histogram *
 void run_requests(const struct options *options)
 {
 	struct worker *workers = make_workers(options);
-	struct histogram *latencies = allocate(1, sizeof(*latencies));
 	struct task task = {
 		.prepare = open_connections,
 		.run = exchange,
@@ -286,7 +296,5 @@ void run_requests(const struct options *options)
 	};
 
 	run_workers(&task, options->threads);
-	for (unsigned int index = 0; index < options->threads; index++)
-		histogram_add(latencies, &workers[index].latencies);
-	print_result(options, latencies);
+	print_result(options, workers);
 }

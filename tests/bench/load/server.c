@@ -4,6 +4,7 @@
 
 #include "endpoint.h"
 #include "failure.h"
+#include "mixed.h"
 #include "pattern.h"
 #include "stream.h"
 #include "workers.h"
@@ -26,6 +27,8 @@ struct connection {
 	int descriptor;
 	uint64_t received;
 	uint64_t seed;		/* sink: from the first bytes of a verified stream */
+	struct cycle cycle;	/* mixed: from its first bytes */
+	uint64_t position;	/* mixed: in the cycle */
 	unsigned char *pending; /* echo: what the client has not taken yet */
 	size_t pending_sent;
 	size_t pending_size;
@@ -119,41 +122,88 @@ static bool has_expected_bytes(struct connection *connection, const unsigned cha
 	return pattern_matching(connection->seed, position, bytes, size) == size;
 }
 
+static void refuse(struct worker *worker, struct connection *connection, uint64_t position)
+{
+	fprintf(stderr, "mesh_load: a wrong byte after byte %llu of a stream\n",
+		(unsigned long long)position);
+	worker->corrupted++;
+	close_connection(connection);
+}
+
 static void sink_received(struct worker *worker, struct connection *connection, size_t size)
 {
 	if (!worker->options->verify || has_expected_bytes(connection, worker->buffer, size)) {
 		connection->received += size;
 		return;
 	}
-	fprintf(stderr, "mesh_load: a wrong byte after byte %llu of a stream\n",
-		(unsigned long long)connection->received);
-	worker->corrupted++;
-	close_connection(connection);
+	refuse(worker, connection, connection->received);
 }
 
-static void answer_end(const struct connection *connection)
+static void answer_count(const struct connection *connection, uint64_t bytes)
 {
-	uint64_t count = htobe64(connection->received);
+	uint64_t count = htobe64(bytes);
 
 	/* The client checks that it comes; that it may be gone is not this side's failure. */
 	(void)!send(connection->descriptor, &count, STREAM_COUNT_BYTES, MSG_NOSIGNAL);
 }
 
+static void read_cycle_header(struct connection *connection, const unsigned char *bytes,
+			      size_t size)
+{
+	size_t missing;
+
+	if (connection->position >= CYCLE_HEADER_BYTES)
+		return;
+	missing = CYCLE_HEADER_BYTES - connection->position;
+	memcpy((unsigned char *)&connection->cycle + connection->position, bytes,
+	       size < missing ? size : missing);
+}
+
+/*
+ * The client waits for the echo of all requests before the burst, and for the burst's count before
+ * the next cycle: no read holds bytes of two phases.
+ */
+static void mixed_received(struct worker *worker, struct connection *connection, size_t size)
+{
+	const struct cycle *cycle = &connection->cycle;
+	uint64_t begin = connection->position;
+	uint64_t end = begin + size;
+
+	read_cycle_header(connection, worker->buffer, size);
+	connection->position = end;
+	if (end <= CYCLE_HEADER_BYTES || end <= be64toh(cycle->echoed)) {
+		echo_received(worker, connection, size);
+		return;
+	}
+	if (begin < be64toh(cycle->echoed) || end > cycle_length(cycle) ||
+	    (worker->options->verify &&
+	     pattern_matching(be64toh(cycle->seed), begin, worker->buffer, size) < size)) {
+		refuse(worker, connection, begin);
+		return;
+	}
+	if (end < cycle_length(cycle))
+		return;
+	answer_count(connection, be64toh(cycle->taken));
+	connection->position = 0;
+}
+
 static void receive(struct worker *worker, struct connection *connection)
 {
 	ssize_t count = recv(connection->descriptor, worker->buffer, READ_BYTES, 0);
-	bool is_sink = worker->options->mode == MODE_SINK;
+	enum mode mode = worker->options->mode;
 
 	if (count < 0 && errno == EAGAIN)
 		return;
 	if (count <= 0) {
-		if (count == 0 && is_sink)
-			answer_end(connection);
+		if (count == 0 && mode == MODE_SINK)
+			answer_count(connection, connection->received);
 		close_connection(connection);
 		return;
 	}
 	worker->bytes += (uint64_t)count;
-	if (is_sink)
+	if (mode == MODE_MIXED_SERVER)
+		mixed_received(worker, connection, (size_t)count);
+	else if (mode == MODE_SINK)
 		sink_received(worker, connection, (size_t)count);
 	else
 		echo_received(worker, connection, (size_t)count);

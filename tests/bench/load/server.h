@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/* The servers: echo and sink. */
+/* The servers: echo, sink, and the one that is either in turn. */
 #ifndef MESH_LOAD_SERVER_H
 #define MESH_LOAD_SERVER_H
 
