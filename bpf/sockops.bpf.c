@@ -82,4 +82,15 @@ int meshaccel_release(struct bpf_iter__sockmap *context)
 	return 0;
 }
 
+SEC("iter/sockmap")
+int meshaccel_deny(struct bpf_iter__sockmap *context)
+{
+	struct sock *socket = context->sk;
+	__u32 denied = 1;
+
+	if (socket && deny_one(socket))
+		bpf_seq_write(context->meta->seq, &denied, sizeof(denied));
+	return 0;
+}
+
 char LICENSE[] SEC("license") = "GPL";

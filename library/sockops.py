@@ -56,6 +56,51 @@ options:
       - Bytes that may wait unread at one socket; then the sender is slowed by TCP's window.
     type: int
     default: 4194304
+  adopt_existing:
+    description:
+      - Whether a run that changes something also takes over connections that are open already.
+      - Those it cannot take over stay on TCP; a note of the result says how many and why.
+    type: bool
+    default: false
+  relays:
+    description:
+      - Pairs of servers of this node whose accepted connections the kernel joins. The n-th
+        connection that waits at C(from) is joined with the n-th that waits at C(to); what the
+        client of one sends goes out to the client of the other, and its server does not see it.
+      - Each has C(from) and C(to), an address and a port, such as C(127.0.0.1:1234) and
+        C([::1]:4321). Both servers must be in one of O(cgroups); their clients need not.
+    type: list
+    elements: dict
+    default: []
+  relay_object_digest:
+    description: As O(object_digest), of the object for relays.
+    type: str
+  denied_networks:
+    description:
+      - Connections with an end in one of these networks are never accelerated, neither new ones
+        nor, from the run on that brings the rule, live ones. They stay under what only packets meet,
+        such as iptables, conntrack and tcpdump.
+      - Each is an address, a network, or a dictionary with C(network) and C(ports). Both ends of the
+        connection are looked at, as either end sees them; with ports, either end's must be one of them.
+    type: list
+    elements: raw
+    default: []
+  denied_nft_sets:
+    description:
+      - Sets of nftables in the host's network namespace, each as C(family), C(table) and C(set), whose
+        elements are denied as those of O(denied_networks) are. They are read at each run.
+      - Of type ipv4_addr or ipv6_addr, or one of these concatenated with inet_service.
+    type: list
+    elements: dict
+    default: []
+  denied_executables:
+    description:
+      - Names, or absolute paths, of programs that redirected sockets do not suit. A cgroup with a process
+        of one stays on TCP; of nested cgroups the one that the process is in. A note of the result names it.
+      - The processes of O(cgroups) are looked at in each run. An empty list switches that off.
+    type: list
+    elements: str
+    default: [haproxy, systemd-socket-proxyd]
   object_digest:
     description:
       - The digest of the BPF object that is to run, from the node release.
@@ -88,6 +133,23 @@ EXAMPLES = r"""
       - systemd_unit: nginx.service
       - systemd_unit: envoy.service
     ports: [15001, 15006, "8000-8100"]
+
+- name: Join the connections that two servers accept
+  sockops:
+    cgroups:
+      - system.slice
+    relays:
+      - from: 127.0.0.1:1234
+        to: 127.0.0.1:4321
+
+- name: Leave a database's port, and what a firewall's set names, to the kernel's path
+  sockops:
+    cgroups:
+      - kubepods.slice
+    denied_networks:
+      - {network: 192.168.1.5, ports: [6379]}
+    denied_nft_sets:
+      - {family: inet, table: filter, set: blocked}
 
 - name: Take it off the node
   sockops:
@@ -130,7 +192,17 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "ports": {"type": "list", "elements": "raw", "default": []},
     "maximum_connections": {"type": "int", "default": 32768},
     "receive_memory_limit": {"type": "int", "default": 4194304},
+    "adopt_existing": {"type": "bool", "default": False},
+    "relays": {"type": "list", "elements": "dict", "default": []},
+    "denied_networks": {"type": "list", "elements": "raw", "default": []},
+    "denied_nft_sets": {"type": "list", "elements": "dict", "default": []},
+    "denied_executables": {
+        "type": "list",
+        "elements": "str",
+        "default": ["haproxy", "systemd-socket-proxyd"],
+    },
     "object_digest": {"type": "str"},
+    "relay_object_digest": {"type": "str"},
 }
 
 
@@ -138,9 +210,9 @@ def main() -> None:
     """Runs the module."""
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     settings = dict(module.params)
-    digest = settings.pop("object_digest")
+    digests = (settings.pop("object_digest"), settings.pop("relay_object_digest"))
     try:
-        sockops = Sockops.on_this_node(NodePaths(), digest)
+        sockops = Sockops.on_this_node(NodePaths(), *digests)
         desired = sockops.parse(settings)
         result = record.recorded(
             sockops.paths,

@@ -5,61 +5,33 @@
 #ifndef MESHACCEL_SOCKOPS_CONNECTION_H
 #define MESHACCEL_SOCKOPS_CONNECTION_H
 
+#include "denial.h"
 #include "pairing.h"
 #include "stream.h"
+#include "threads.h"
 
-#include <bpf/bpf_endian.h>
-
-#define AF_INET 2
 #define EEXIST 17
 #define E2BIG 7
 
-static __always_inline bool port_in(const struct sockops_policy *policy, __u32 port)
-{
-	for (__u32 i = 0; i < SOCKOPS_PORT_RANGES; i++) {
-		if (i >= policy->port_range_count)
-			return false;
-		if (port >= policy->port_ranges[i].first && port <= policy->port_ranges[i].last)
-			return true;
-	}
-	return false;
-}
-
-static __always_inline bool port_matches(struct bpf_sock_ops *context,
+static __always_inline bool port_matches(const struct connection_view *view,
 					 const struct sockops_policy *policy)
 {
+	const struct sockops_port_range *ranges = policy->port_ranges;
+
 	if (policy->port_range_count == 0)
 		return true;
-	return port_in(policy, context->local_port) ||
-	       port_in(policy, bpf_ntohl(context->remote_port));
+	return port_in(ranges, policy->port_range_count, view->local_port) ||
+	       port_in(ranges, policy->port_range_count, view->remote_port);
 }
 
-static __always_inline void set_client(struct sockops_end *end, struct bpf_sock_ops *context,
+static __always_inline void set_client(struct sockops_end *end, const struct connection_view *view,
 				       bool local_is_client)
 {
-	if (local_is_client)
-		end->client_port = CONTEXT(local_port);
-	else
-		end->client_port = bpf_ntohl(CONTEXT(remote_port));
-	if (context->family == AF_INET) {
-		end->client_address[0] = 0;
-		end->client_address[1] = 0;
-		end->client_address[2] = bpf_htonl(0xffff);
-		if (local_is_client)
-			end->client_address[3] = CONTEXT(local_ip4);
-		else
-			end->client_address[3] = CONTEXT(remote_ip4);
-	} else if (local_is_client) {
-		end->client_address[0] = CONTEXT(local_ip6[0]);
-		end->client_address[1] = CONTEXT(local_ip6[1]);
-		end->client_address[2] = CONTEXT(local_ip6[2]);
-		end->client_address[3] = CONTEXT(local_ip6[3]);
-	} else {
-		end->client_address[0] = CONTEXT(remote_ip6[0]);
-		end->client_address[1] = CONTEXT(remote_ip6[1]);
-		end->client_address[2] = CONTEXT(remote_ip6[2]);
-		end->client_address[3] = CONTEXT(remote_ip6[3]);
-	}
+	const __u32 *client = local_is_client ? view->local_address : view->remote_address;
+
+	for (__u32 i = 0; i < 4; i++)
+		end->client_address[i] = client[i];
+	end->client_port = local_is_client ? view->local_port : view->remote_port;
 }
 
 static __always_inline bool same_client(const struct sockops_end *one,
@@ -70,11 +42,6 @@ static __always_inline bool same_client(const struct sockops_end *one,
 	       one->client_address[1] == other->client_address[1] &&
 	       one->client_address[2] == other->client_address[2] &&
 	       one->client_address[3] == other->client_address[3];
-}
-
-static __always_inline __u64 cookie_at(__u64 socket)
-{
-	return BPF_CORE_READ((struct sock *)socket, __sk_common.skc_cookie.counter);
 }
 
 static __always_inline bool refuse(struct sockops_socket_state *state, __u32 reason, __u64 *counter)
@@ -154,12 +121,15 @@ static __always_inline struct sockops_end *waiting_peer(const struct sockops_han
 
 /* Whether this socket may be accelerated, but for its peer. */
 static __always_inline bool eligible(struct tcp_sock *tcp, struct sockops_socket_state *state,
+				     const struct connection_view *view,
 				     const struct membership *member)
 {
 	if (member->policy->mode != SOCKOPS_MODE_ON)
 		return refuse(state, SOCKOPS_REASON_MODE, &member->count->skipped_mode);
 	if (bpf_core_field_exists(tcp->is_mptcp) && BPF_CORE_READ_BITFIELD(tcp, is_mptcp))
 		return refuse(state, SOCKOPS_REASON_MULTIPATH, &member->count->skipped_multipath);
+	if (any_denied() && view_denied(view))
+		return refuse(state, SOCKOPS_REASON_DENIED, &member->count->skipped_denied);
 	return true;
 }
 
@@ -200,6 +170,7 @@ static __always_inline void established(struct bpf_sock_ops *context, bool activ
 	struct sockops_end end = {}, *peer = 0;
 	struct bpf_sock *socket = context->sk;
 	struct sockops_socket_state *state;
+	struct connection_view view;
 	struct membership member = {};
 	struct tcp_sock *tcp;
 
@@ -226,13 +197,14 @@ static __always_inline void established(struct bpf_sock_ops *context, bool activ
 	state->policy = member.index;
 	state->socket = (__u64)tcp;
 	state->cookie = bpf_get_socket_cookie(context);
-	if (!eligible(tcp, state, &member))
+	view_context(&view, context);
+	if (!eligible(tcp, state, &view, &member))
 		return;
 	end.socket = state->socket;
 	end.cookie = state->cookie;
 	end.policy = member.index;
-	end.port_matched = port_matches(context, member.policy);
-	set_client(&end, context, active);
+	end.port_matched = port_matches(&view, member.policy);
+	set_client(&end, &view, active);
 	if (peer && !agree(state, &end, peer, member.count))
 		return;
 	/* Before the end is published: the client's side takes both ends back once it has seen it. */
@@ -276,10 +248,25 @@ static __always_inline void evict(struct bpf_sock_ops *context, struct sockops_s
 }
 
 /*
+ * Whether no thread is on its way from this socket's peer, or from this socket,
+ * with a message to redirect, and none was redirected that waits unread. The
+ * socket's own threads may sleep, since a redirect does not.
+ */
+static __always_inline bool at_rest(const struct sockops_socket_state *state)
+{
+	struct sk_psock *own = psock_of(state->socket), *peer = psock_of(state->peer_socket);
+
+	if (peer && threads_inside(peer))
+		return false;
+	if (own && threads_inside(own) && threads_inside(own) != sleeping_threads(state->socket))
+		return false;
+	return ingress_queue_empty(state->socket);
+}
+
+/*
  * Gives a socket back that shall be on TCP alone. It is told to the peer first,
- * at one acknowledgement, and done at a later one that finds no thread inside
- * sending or receiving at either end: then no redirect to this socket is under
- * way, and none can start.
+ * at one acknowledgement, and done at a later one that finds both ends at rest:
+ * then no redirect is under way, and none can start.
  */
 static __always_inline void hand_back(struct bpf_sock_ops *context,
 				      struct sockops_socket_state *state)
@@ -291,8 +278,7 @@ static __always_inline void hand_back(struct bpf_sock_ops *context,
 					  context->bpf_sock_ops_cb_flags | LEAVING_CALLBACK_FLAG);
 		return;
 	}
-	if (in_use(state->socket) || in_use(state->peer_socket) ||
-	    !ingress_queue_empty(state->socket))
+	if (!at_rest(state))
 		return;
 	/* The flag that tells the peer stays. */
 	stop_callbacks(context, BPF_SOCK_OPS_STATE_CB_FLAG | BPF_SOCK_OPS_RTT_CB_FLAG);

@@ -96,6 +96,23 @@ static __always_inline struct sockops_control *node_control(void)
 	return bpf_map_lookup_elem(&control, &zero);
 }
 
+static __always_inline bool port_in(const struct sockops_port_range *ranges, __u32 count,
+				    __u32 port)
+{
+	for (__u32 i = 0; i < SOCKOPS_PORT_RANGES; i++) {
+		if (i >= count)
+			return false;
+		if (port >= ranges[i].first && port <= ranges[i].last)
+			return true;
+	}
+	return false;
+}
+
+static __always_inline __u64 cookie_at(__u64 socket)
+{
+	return BPF_CORE_READ((struct sock *)socket, __sk_common.skc_cookie.counter);
+}
+
 /* A kernel pointer in sk_user_data carries flags in its low bits. */
 #define USER_DATA_FLAGS 7UL
 

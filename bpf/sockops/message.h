@@ -7,22 +7,24 @@
 #define MESHACCEL_SOCKOPS_MESSAGE_H
 
 #include "pairing.h"
+#include "reading.h"
 #include "stream.h"
 
 /* sizeof(struct sk_msg), rounded up to its slab. */
 #define MESSAGE_DESCRIPTION_BYTES 1024
 
-/* Set before the load: whether the verifier takes bpf_rdonly_cast (6.2 on). */
-const volatile __u32 use_readonly_cast = 0;
-
-extern void *bpf_rdonly_cast(const void *object, __u32 btf_id) __ksym __weak;
+/* Of sk_memcg's low bits (6.18 on). */
+#define MEMORY_CGROUP_FLAGS 7UL
+/* Levels of cgroups that are looked at, from the reader's own upwards. */
+#define MEMORY_CGROUP_LEVELS 8
+/* The kernel charges so many pages at once (MEMCG_CHARGE_BATCH). */
+#define CHARGE_BATCH_PAGES 64
+#define PAGE_SHIFT 12
 
 /* The cast saves a helper call, an eighth of the whole cost of a message. */
 static __always_inline struct tcp_sock *tcp_of(struct bpf_sock *socket)
 {
-	if (use_readonly_cast)
-		return bpf_rdonly_cast(socket, bpf_core_type_id_kernel(struct tcp_sock));
-	return bpf_skc_to_tcp_sock(socket);
+	return use_readonly_cast ? CAST(tcp_sock, socket) : bpf_skc_to_tcp_sock(socket);
 }
 
 /* The members of the peer's socket that a decision needs. */
@@ -40,24 +42,13 @@ struct peer_view {
  */
 static __always_inline struct peer_view look_at(__u64 socket)
 {
-	struct tcp_sock *peer = (struct tcp_sock *)socket;
 	struct peer_view view;
 
-	if (use_readonly_cast) {
-		peer = bpf_rdonly_cast(peer, bpf_core_type_id_kernel(struct tcp_sock));
-		view.copied_sequence = peer->copied_seq;
-		view.receive_memory = peer->inet_conn.icsk_inet.sk.sk_backlog.rmem_alloc.counter;
-		view.callback_flags = peer->bpf_sock_ops_cb_flags;
-		barrier();
-		view.cookie = peer->inet_conn.icsk_inet.sk.__sk_common.skc_cookie.counter;
-		return view;
-	}
-	view.copied_sequence = BPF_CORE_READ(peer, copied_seq);
-	view.receive_memory =
-		BPF_CORE_READ(peer, inet_conn.icsk_inet.sk.sk_backlog.rmem_alloc.counter);
-	view.callback_flags = BPF_CORE_READ(peer, bpf_sock_ops_cb_flags);
+	view.copied_sequence = READ(tcp_sock, socket, copied_seq);
+	view.receive_memory = READ(sock, socket, sk_backlog.rmem_alloc.counter);
+	view.callback_flags = READ(tcp_sock, socket, bpf_sock_ops_cb_flags);
 	barrier();
-	view.cookie = BPF_CORE_READ(peer, inet_conn.icsk_inet.sk.__sk_common.skc_cookie.counter);
+	view.cookie = READ(sock, socket, __sk_common.skc_cookie.counter);
 	return view;
 }
 
@@ -110,6 +101,35 @@ static __always_inline bool has_room(struct sockops_socket_state *state, int rec
 	return waiting < most;
 }
 
+/*
+ * The kernel charges a redirected message to the reader's memory cgroup, and
+ * fails the writer with ENOMEM when that is full; TCP makes it wait instead.
+ */
+static __always_inline bool may_charge(__u64 socket, __u32 size)
+{
+	int available = READ(sock, socket, sk_forward_alloc);
+	__u64 group, counter, pages;
+
+	if (!bpf_core_field_exists(struct sock, sk_memcg) || !READ(sock, socket, sk_memcg) ||
+	    (int)size <= available)
+		return true;
+	group = (__u64)BPF_CORE_READ((struct sock *)socket, sk_memcg) & ~MEMORY_CGROUP_FLAGS;
+	pages = ((size - available) >> PAGE_SHIFT) + 1 + CHARGE_BATCH_PAGES;
+	/* On cgroup v1, sockets have a limit of their own. */
+	if (bpf_core_field_exists(struct mem_cgroup, tcpmem) &&
+	    READ(mem_cgroup, group, tcpmem_active))
+		counter = group + bpf_core_field_offset(struct mem_cgroup, tcpmem);
+	else
+		counter = group + bpf_core_field_offset(struct mem_cgroup, memory);
+	for (__u32 level = 0; counter && level < MEMORY_CGROUP_LEVELS; level++) {
+		if (READ(page_counter, counter, usage.counter) + pages >
+		    READ(page_counter, counter, max))
+			return false;
+		counter = (__u64)READ(page_counter, counter, parent);
+	}
+	return true;
+}
+
 /* From here on by TCP; the RTT callback takes the socket out of the hash. */
 static __always_inline __u32 leave(struct sockops_socket_state *state, __u32 reason)
 {
@@ -141,12 +161,17 @@ static __always_inline __u32 redirect(struct sk_msg_md *message, __u32 size,
 		return SOCKOPS_MESSAGE_PEER_GONE;
 	if (peer.callback_flags & LEAVING_CALLBACK_FLAG)
 		return leave(state, SOCKOPS_REASON_PEER_LEFT);
-	if (!next_in_order(sender, state, &peer))
+	if (!next_in_order(sender, state, &peer)) {
+		if (mostly_by_tcp(state, size))
+			return leave(state, SOCKOPS_REASON_STREAM);
 		return SOCKOPS_MESSAGE_ORDER;
+	}
 	if (is_stream(state, sender, peer.receive_memory, size))
 		return leave(state, SOCKOPS_REASON_STREAM);
 	/* The reader is behind: TCP's window then slows the writer down. */
 	if (!has_room(state, peer.receive_memory, size, peer_policy->receive_memory_limit))
+		return SOCKOPS_MESSAGE_MEMORY;
+	if (!may_charge(state->peer_socket, size))
 		return SOCKOPS_MESSAGE_MEMORY;
 	if (bpf_msg_redirect_hash(message, &sockets, &peer_key, BPF_F_INGRESS) != SK_PASS)
 		return SOCKOPS_MESSAGE_PEER_GONE;

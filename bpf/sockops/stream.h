@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
- * Streams: a writer that stays ahead of its reader with small writes. TCP joins
- * such writes into large segments, which is cheaper than handing each of them
- * over, so the connection is given back to TCP.
+ * Streams: a writer that stays ahead of its reader. TCP joins small writes into
+ * large segments, which is cheaper than handing each of them over; and a writer
+ * that fills the reader's memory again and again goes by TCP for the most part,
+ * with the cost of this program for nothing. Such a connection is given back.
  */
 #ifndef MESHACCEL_SOCKOPS_STREAM_H
 #define MESHACCEL_SOCKOPS_STREAM_H
@@ -30,11 +31,8 @@
 #define NAGLE_UNREAD_WRITES 0
 #define NAGLE_SCORE 1024
 #define NO_DELAY_LARGEST_WRITE 12288
-#define NO_DELAY_UNREAD_WRITES 64
-#define NO_DELAY_SCORE 8192
-
-/* A write to a reader that keeps up outweighs so many to one that does not. */
-#define KEEPING_UP_WEIGHT 3
+#define NO_DELAY_UNREAD_WRITES 32
+#define NO_DELAY_SCORE 1024
 
 static __always_inline bool is_stream(struct sockops_socket_state *state, struct tcp_sock *sender,
 				      int receive_memory, __u32 size)
@@ -49,22 +47,27 @@ static __always_inline bool is_stream(struct sockops_socket_state *state, struct
 		if (size <= NO_DELAY_LARGEST_WRITE && unread > NO_DELAY_UNREAD_WRITES * size)
 			return ++state->stream_score >= NO_DELAY_SCORE;
 	}
-	if (state->stream_score > KEEPING_UP_WEIGHT)
-		state->stream_score -= KEEPING_UP_WEIGHT;
-	else if (state->stream_score)
-		state->stream_score = 0;
+	if (state->stream_score)
+		state->stream_score--;
 	return false;
 }
 
-/*
- * Whether a thread is inside the kernel's sending or receiving for a socket in
- * the hash: each holds a reference of its psock, beside the one of the hash.
- */
-static __always_inline bool in_use(__u64 socket)
-{
-	struct sk_psock *psock = psock_of(socket);
+/* So many bytes of a stretch tell which way a connection goes for the most part. */
+#define STRETCH_BYTES 33554432
 
-	return psock && BPF_CORE_READ(psock, refcnt.refs.counter) != 1;
+/* For a message that goes by TCP because others did before. */
+static __always_inline bool mostly_by_tcp(struct sockops_socket_state *state, __u32 size)
+{
+	bool mostly;
+
+	state->stretch_tcp_bytes += size;
+	if (state->stretch_tcp_bytes < STRETCH_BYTES)
+		return false;
+	mostly = state->redirected_bytes - state->stretch_redirected_bytes <
+		 state->stretch_tcp_bytes;
+	state->stretch_tcp_bytes = 0;
+	state->stretch_redirected_bytes = state->redirected_bytes;
+	return mostly && state->has_callbacks;
 }
 
 #endif

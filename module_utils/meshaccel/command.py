@@ -11,8 +11,9 @@ import sys
 
 from . import metrics, record
 from .accelerators.sockops import NAME as SOCKOPS
+from .accelerators.sockops.layout import SOCKETS_PER_CONNECTION
 from .accelerators.sockops.service import Sockops
-from .errors import MeshaccelError
+from .errors import InvalidInput, MeshaccelError
 from .model import Json, Mode
 from .paths import NodePaths
 
@@ -20,6 +21,7 @@ EPILOG = """examples:
   meshaccel off sockops                      all traffic back to the kernel, at once
   meshaccel off sockops --cgroup envoy.slice one cgroup only
   meshaccel on sockops                       lift what off or drain held
+  meshaccel explain 8080                     the way of each connection of a port, and why
   meshaccel status --json                    everything, for scripts
 """
 
@@ -48,6 +50,13 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     status = commands.add_parser("status", help="what is accelerated, and how much")
     status.add_argument("--json", action="store_true", help="as JSON")
+    explain = commands.add_parser("explain", help="why connections are accelerated or not")
+    chosen = explain.add_mutually_exclusive_group(required=True)
+    chosen.add_argument(
+        "target", nargs="?", metavar="PID|PORT", help="a process or a port; a number that is both means both"
+    )
+    chosen.add_argument("--all", action="store_true", help="every connection of the node")
+    explain.add_argument("--json", action="store_true", help="as JSON")
     for mode, words in (
         (Mode.ON, "accelerate; lifts what off or drain held"),
         (Mode.OFF, "everything to the kernel's path, at once; held until on"),
@@ -65,6 +74,8 @@ def run(chosen: argparse.Namespace, sockops: Sockops) -> int:
     """Carries out a parsed command line."""
     if chosen.command == "status":
         show_status(sockops, as_json=chosen.json)
+    elif chosen.command == "explain":
+        show_explanations(sockops, chosen.target, as_json=chosen.json)
     elif chosen.command == "metrics":
         sys.stdout.write(metrics.render(sockops.status()))
     elif chosen.command == "restore":
@@ -109,6 +120,40 @@ def show_status(sockops: Sockops, *, as_json: bool) -> None:
         print(line)
 
 
+def show_explanations(sockops: Sockops, target: str | None, *, as_json: bool) -> None:
+    """Prints why the connections of a process or port, or all (None), go the way they go.
+
+    Raises InvalidInput when the target is no number, or nothing of it is there.
+    """
+    # Takes time to import, and the switches have to work at once.
+    from .accelerators.sockops.explanation import gathering, output
+
+    choice = gathering.Choice(None if target is None else process_or_port(target))
+    found = gathering.explanations(sockops.paths, sockops.hierarchy, sockops.object_path, choice)
+    if target is not None and not found:
+        raise InvalidInput(
+            wanted=f"TCP connections of process or port {target}",
+            found="none that carries data",
+            remedy="meshaccel explain --all shows those there are",
+        )
+    if as_json:
+        print(json.dumps([output.as_json(each) for each in found], indent=2))
+        return
+    for line in output.lines(found):
+        print(line)
+
+
+def process_or_port(target: str) -> int:
+    """Returns the number of a process or port; raises InvalidInput."""
+    if not (target.isascii() and target.isdigit()):
+        raise InvalidInput(
+            wanted="the number of a process or a port",
+            found=repr(target),
+            remedy="for example: meshaccel explain 8080",
+        )
+    return int(target)
+
+
 def status_lines(sockops: Json) -> list[str]:
     """Returns the status of sockops for a reader."""
     if sockops["state"] != "present":
@@ -129,13 +174,30 @@ def status_lines(sockops: Json) -> list[str]:
         if path in held["cgroups"]:
             words.append(f"(held; lift with: meshaccel on sockops --cgroup {path})")
         lines.append("  ".join(words))
+    handed_back = sockops["counters"]["sockets_handed_back"] // SOCKETS_PER_CONNECTION
+    if handed_back:
+        lines.append(f"  handed back to TCP, as streams of small writes  {handed_back} connections")
     reasons = {
         name: value
         for name, value in sockops["counters"].items()
         if value and name.startswith(("tcp_messages", "skipped"))
     }
     lines += [f"  {name}  {value}" for name, value in reasons.items()]
+    for relay in sockops["relays"]:
+        lines += relay_lines(relay)
     return lines
+
+
+def relay_lines(relay: Json) -> list[str]:
+    """Returns one relay's status for a reader."""
+    counters, waiting = relay["counters"], relay["waiting"]
+    moved = sum(counters["joined_bytes"].values())
+    words = f"{relay['joined']} joined, {waiting['from']} and {waiting['to']} waiting, {moved} bytes"
+    reasons = ("skipped", "acknowledgements", "packets")
+    return [
+        f"  relay {relay['from']} - {relay['to']}  {words}",
+        *(f"    {name}  {value}" for name, value in counters.items() if value and name.startswith(reasons)),
+    ]
 
 
 def share(counters: dict[str, int]) -> str:

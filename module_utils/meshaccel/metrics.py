@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from .model import Json
 
@@ -12,6 +12,8 @@ HELP = {
     "meshaccel_sockops_mode": "1 for the mode that is in force.",
     "meshaccel_sockops_connections": "Connections now in the socket table.",
     "meshaccel_sockops_maximum_connections": "Connections the socket table has room for.",
+    "meshaccel_sockops_relay_joined": "Pairs of connections that a relay joins now.",
+    "meshaccel_sockops_relay_waiting": "Connections that wait for one of the other side.",
 }
 MODES = ("on", "off", "drain")
 
@@ -31,7 +33,32 @@ def render(sockops: Mapping[str, Json]) -> str:
             for path, entry in sockops["cgroups"].items()
         }
         add(lines, f"meshaccel_sockops_{counter}_total", "counter", samples)
+    add_relays(lines, sockops["relays"])
     return "\n".join(lines) + "\n"
+
+
+def add_relays(lines: list[str], relays: Sequence[Mapping[str, Json]]) -> None:
+    """Appends what is measured of relays; what has two sides has a label for them."""
+    if not relays:
+        return
+    for name, kind in (("joined", "gauge"), ("waiting", "gauge")):
+        values = [(relay, relay[name]) for relay in relays]
+        add(lines, f"meshaccel_sockops_relay_{name}", kind, relay_samples(values))
+    for name in relays[0]["counters"]:
+        values = [(relay, relay["counters"][name]) for relay in relays]
+        add(lines, f"meshaccel_sockops_relay_{name}_total", "counter", relay_samples(values))
+
+
+def relay_samples(values: Iterable[tuple[Mapping[str, Json], Json]]) -> dict[str, int]:
+    """Returns the samples of one metric, by the text of their labels."""
+    samples: dict[str, int] = {}
+    for relay, value in values:
+        labels = f'from="{relay["from"]}",to="{relay["to"]}"'
+        if isinstance(value, Mapping):
+            samples.update({f'{{{labels},side="{side}"}}': count for side, count in value.items()})
+        else:
+            samples[f"{{{labels}}}"] = value
+    return samples
 
 
 def add(lines: list[str], name: str, kind: str, samples: Mapping[str, int]) -> None:

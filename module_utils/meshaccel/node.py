@@ -10,9 +10,11 @@ from functools import partial
 
 from . import runtime
 from .accelerators import sockops
+from .accelerators.sockops.description import describe, describe_observed
 from .accelerators.sockops.desired import Desired, parse
-from .accelerators.sockops.observe import observe
-from .accelerators.sockops.plan import describe, describe_observed, make_plan
+from .accelerators.sockops.object_file import Objects
+from .accelerators.sockops.observe import denied_here, observe
+from .accelerators.sockops.plan import make_plan
 from .errors import InvalidInput
 from .model import Json
 from .paths import NodePaths
@@ -81,9 +83,10 @@ def plan_node(wishes: Mapping[str, Mapping[str, Json] | None], paths: NodePaths)
     sockops_wish = wishes.get(sockops.NAME)
     if sockops_wish is not None:
         settings = dict(sockops_wish)
-        digest, hierarchy = settings.pop("object_digest", None), cgroups.hierarchy()
+        digests = (settings.pop("object_digest", None), settings.pop("relay_object_digest", None))
+        hierarchy = cgroups.hierarchy()
         desired = parse(settings, hierarchy)
-        planners.append(partial(plan_sockops, desired, paths, hierarchy, digest))
+        planners.append(partial(plan_sockops, desired, paths, hierarchy, digests))
     return NodePlan(tuple(planner() for planner in planners))
 
 
@@ -103,10 +106,15 @@ def plan_runtime(desired: runtime.Desired, paths: NodePaths) -> Part:
 
 
 def plan_sockops(
-    desired: Desired, paths: NodePaths, hierarchy: cgroups.Hierarchy, digest: str | None
+    desired: Desired,
+    paths: NodePaths,
+    hierarchy: cgroups.Hierarchy,
+    digests: tuple[str | None, str | None],
 ) -> Part:
-    """Plans sockops for the object of the release that is to be installed."""
-    seen = observe(desired, paths, hierarchy, paths.bpf_object(sockops.NAME), digest)
+    """Plans sockops for the objects, its own and its relays', of the release that is to be installed."""
+    denied = denied_here(desired, hierarchy)
+    objects = Objects.find(paths.bpf_object(sockops.NAME), *digests)
+    seen = observe(desired, paths, hierarchy, objects, denied=denied)
     return Part(
         sockops.NAME,
         desired.present,

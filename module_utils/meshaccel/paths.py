@@ -54,3 +54,8 @@ class NodePaths:
     def bpf_object(self, name: str) -> str:
         """An installed BPF object file."""
         return os.path.join(self.release, "bpf", f"{name}.bpf.o")
+
+
+def sibling_object(path: str, name: str) -> str:
+    """Returns another BPF object of the release that the one at ``path`` is of."""
+    return os.path.join(os.path.dirname(path), f"{name}.bpf.o")

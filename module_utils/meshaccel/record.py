@@ -62,8 +62,9 @@ def recorded(
 ) -> Outcome:
     """Runs under the node's lock and records how it went.
 
-    Nothing is written when the run has no action, and check mode takes no lock. ``keeps`` says whether the
-    accelerator is still there afterwards; a removed one leaves no entry.
+    Nothing is written when the run has no action and the last one ended well, and
+    check mode takes no lock. ``keeps`` says whether the accelerator is still there
+    afterwards; a removed one leaves no entry.
     """
     if check_mode:
         return run(ignore)
@@ -75,6 +76,7 @@ def recorded(
         started.append(action)
 
     with node_lock(paths, f"{accelerator} converge"):
+        files.remove_unfinished(paths.configuration)
         try:
             outcome = run(note)
         except (MeshaccelError, OSError) as error:
@@ -82,10 +84,24 @@ def recorded(
                 failed = {"phase": FAILED, "time": now(), "error": str(error)}
                 write(paths, accelerator, failed)
             raise
-        if started:
-            done = {"phase": DONE, "time": now(), "actions": [entry.summary for entry in started]}
-            write(paths, accelerator, done if keeps else None)
+        actions = [entry.summary for entry in started]
+        if not keeps:
+            forget(paths, accelerator)
+        elif actions or interrupted(paths, accelerator):
+            write(paths, accelerator, {"phase": DONE, "time": now(), "actions": actions})
     return outcome
+
+
+def forget(paths: NodePaths, accelerator: str) -> None:
+    """Removes an accelerator's entry, if there is one."""
+    if accelerator in read(paths):
+        write(paths, accelerator, None)
+
+
+def interrupted(paths: NodePaths, accelerator: str) -> bool:
+    """True when the last run was killed, or failed, before the node was as wished."""
+    entry = read(paths).get(accelerator)
+    return entry is not None and entry.get("phase") != DONE
 
 
 def now() -> str:

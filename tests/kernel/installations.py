@@ -22,11 +22,11 @@ ABSENT = {"state": "absent"}
 
 
 @contextlib.contextmanager
-def installation(*, cgroup_links: bool = True, object_path: Path = OBJECT) -> Iterator[Sockops]:
+def installation(*, object_path: Path = OBJECT) -> Iterator[Sockops]:
     """Give a node with nothing of sockops on it, not even a bpffs; take everything off at the end."""
     with temporary_directory("node") as directory, temporary_directory("bpffs") as bpffs:
         paths = node_paths(Path(directory), Path(bpffs))
-        node = Sockops(paths, node_cgroups.hierarchy(), str(object_path), cgroup_links=cgroup_links)
+        node = Sockops(paths, node_cgroups.hierarchy(), str(object_path))
         try:
             yield node
         finally:

@@ -24,7 +24,6 @@ from tests.support.processes import run
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-LINKS = pytest.mark.parametrize("cgroup_links", [True, False], ids=["links", "old-attach-call"])
 PROGRAM = "foreign"
 SOURCE = Path(__file__).parent / "objects" / f"{PROGRAM}.bpf.c"
 
@@ -63,12 +62,9 @@ def attached(program: Path, cgroup: TestCgroup, *flags: str) -> Iterator[int]:
         run(["bpftool", "cgroup", "detach", *words])
 
 
-@LINKS
-def test_a_program_beside_ours_is_left_alone(
-    own_cgroups: Cgroups, foreign_program: Path, cgroup_links: bool
-) -> None:
+def test_a_program_beside_ours_is_left_alone(own_cgroups: Cgroups, foreign_program: Path) -> None:
     with (
-        installation(cgroup_links=cgroup_links) as node,
+        installation() as node,
         attached(foreign_program, own_cgroups.client, "multi") as foreign,
     ):
         present(node, own_cgroups.paths)
@@ -82,11 +78,8 @@ def test_a_program_beside_ours_is_left_alone(
         assert programs_of(own_cgroups.client) == [foreign]
 
 
-@LINKS
-def test_a_program_that_comes_after_ours_is_left_alone(
-    own_cgroups: Cgroups, foreign_program: Path, cgroup_links: bool
-) -> None:
-    with installation(cgroup_links=cgroup_links) as node:
+def test_a_program_that_comes_after_ours_is_left_alone(own_cgroups: Cgroups, foreign_program: Path) -> None:
+    with installation() as node:
         present(node, own_cgroups.paths)
         with attached(foreign_program, own_cgroups.client, "multi") as foreign:
             assert not present(node, own_cgroups.paths).changed
@@ -95,12 +88,9 @@ def test_a_program_that_comes_after_ours_is_left_alone(
             assert programs_of(own_cgroups.client) == [foreign]
 
 
-@LINKS
-def test_an_exclusive_holder_is_named(
-    own_cgroups: Cgroups, foreign_program: Path, cgroup_links: bool
-) -> None:
+def test_an_exclusive_holder_is_named(own_cgroups: Cgroups, foreign_program: Path) -> None:
     """It stays: the kernel would detach it if asked to detach ours, which is not there."""
-    with installation(cgroup_links=cgroup_links) as node:
+    with installation() as node:
         with attached(foreign_program, own_cgroups.server) as foreign:
             with pytest.raises(ApplyFailed) as failed:
                 present(node, own_cgroups.paths)
@@ -112,12 +102,11 @@ def test_an_exclusive_holder_is_named(
         assert_untouched(node, own_cgroups)
 
 
-@LINKS
-def test_an_exclusive_holder_above_is_an_error_too(foreign_program: Path, cgroup_links: bool) -> None:
+def test_an_exclusive_holder_above_is_an_error_too(foreign_program: Path) -> None:
     with (
         TestCgroup("above") as above,
         TestCgroup("below", parent=above) as below,
-        installation(cgroup_links=cgroup_links) as node,
+        installation() as node,
         attached(foreign_program, above) as foreign,
     ):
         with pytest.raises(ApplyFailed, match="ancestor") as failed:

@@ -21,17 +21,15 @@ from tests.support.connections import connected
 if TYPE_CHECKING:
     from meshaccel.accelerators.sockops.service import Sockops
 
-LINKS = pytest.mark.parametrize("cgroup_links", [True, False], ids=["links", "old-attach-call"])
 QUEUED_BYTES = 600_000
 
 
-@LINKS
-def test_absent_leaves_nothing_but_the_connections(own_cgroups: Cgroups, cgroup_links: bool) -> None:
-    with installation(cgroup_links=cgroup_links) as node, two_pods(own_cgroups) as topology:
+def test_absent_leaves_nothing_but_the_connections(own_cgroups: Cgroups) -> None:
+    with installation() as node, two_pods(own_cgroups) as topology:
         present(node, own_cgroups.paths)
         inventory = Inventory.of(node)
-        assert len(inventory.programs) == 4
-        assert len(inventory.links) == (2 if cgroup_links else 0)
+        assert len(inventory.programs) == 5
+        assert len(inventory.links) == 2
         assert inventory.remaining() == inventory
         with connected(topology.client, topology.server, topology.address4) as connection:
             assert_redirected(node, topology, connection)
@@ -47,10 +45,8 @@ def test_absent_leaves_nothing_but_the_connections(own_cgroups: Cgroups, cgroup_
         assert not absent(node).changed
 
 
-@LINKS
-def test_every_step_works_with_either_way_to_attach(own_cgroups: Cgroups, cgroup_links: bool) -> None:
-    """Kernels before 5.7 have no links for cgroups."""
-    with installation(cgroup_links=cgroup_links) as node, one_pod(own_cgroups) as topology:
+def test_cgroups_that_leave_and_come_back_after_a_switch(own_cgroups: Cgroups) -> None:
+    with installation() as node, one_pod(own_cgroups) as topology:
         present(node, own_cgroups.paths)
         assert not present(node, own_cgroups.paths).changed
         with connected(topology.client, topology.server, topology.address4) as connection:

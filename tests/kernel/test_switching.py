@@ -227,12 +227,9 @@ def attached_programs(cgroups: Cgroups) -> list[int]:
     ]
 
 
-@pytest.mark.parametrize("cgroup_links", [True, False], ids=["links", "old-attach-call"])
-def test_an_update_leaves_no_moment_unattached(
-    own_cgroups: Cgroups, marked_object: Path, cgroup_links: bool
-) -> None:
+def test_an_update_leaves_no_moment_unattached(own_cgroups: Cgroups, marked_object: Path) -> None:
     """Every connection opened meanwhile is paired, and whenever bpftool looks, a program is there."""
-    with installation(cgroup_links=cgroup_links) as node, one_pod(own_cgroups) as topology:
+    with installation() as node, one_pod(own_cgroups) as topology:
         present(node, own_cgroups.paths)
         marked = replace(node, object_path=str(marked_object))
         with (

@@ -13,8 +13,11 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NoReturn
 
 from meshaccel.accelerators.sockops import layout
-from meshaccel.accelerators.sockops.desired import PortRange
-from meshaccel.accelerators.sockops.observe import Attachment, Loaded, ObjectFile, Observed
+from meshaccel.accelerators.sockops.denials.networks import DeniedNetwork, parse_network
+from meshaccel.accelerators.sockops.denials.observe import Denied
+from meshaccel.accelerators.sockops.object_file import ObjectFile
+from meshaccel.accelerators.sockops.observe import Attachment, Loaded, Observed
+from meshaccel.accelerators.sockops.ports import PortRange
 from meshaccel.bpf.ownership import Bpffs
 from meshaccel.errors import MeshaccelError
 from meshaccel.holds import Hold
@@ -62,6 +65,7 @@ class Pins:
     links: dict[int, Link] = field(default_factory=dict)
     assignments: dict[int, int] = field(default_factory=dict)
     tracked: set[int] = field(default_factory=set)
+    denied_networks: tuple[DeniedNetwork, ...] = ()
 
     @property
     def complete(self) -> bool:
@@ -83,6 +87,7 @@ class SimulatedNode:
     pins: Pins | None = None
     files: dict[str, bytes] = field(default_factory=dict)
     hold: Hold = field(default_factory=Hold)
+    denied: Denied = field(default_factory=Denied)
     fails_after: int | None = None
     violations: list[str] = field(default_factory=list)
 
@@ -108,7 +113,15 @@ class SimulatedNode:
             document=self.files.get(document_path),
             cgroup_ids={path: found for path, found in self.cgroups.items() if path in candidates},
             hold=self.hold,
+            denied=self._denied() if desired.present else Denied(),
         )
+
+    def _denied(self) -> Denied:
+        """What is denied here; a process is gone with its cgroup."""
+        alive = [
+            found for found in self.denied.processes if self.cgroups.get(found.cgroup) == found.cgroup_id
+        ]
+        return replace(self.denied, processes=tuple(alive))
 
     def _loaded(self) -> Loaded | None:
         pins = self.pins
@@ -125,6 +138,7 @@ class SimulatedNode:
             same_layout=pins.same_layout,
             attachments=tuple(self._attachment(pins, index, policy) for index, policy in readable),
             stale_versions=tuple(sorted(pins.versions - {pins.digest})),
+            denied_networks=pins.denied_networks if pins.same_layout else (),
         )
 
     def _attachment(self, pins: Pins, index: int, policy: KernelPolicy) -> Attachment:
@@ -138,7 +152,6 @@ class SimulatedNode:
             ports=policy.ports,
             receive_memory_limit=policy.receive_memory_limit,
             attached=running and pins.assignments.get(policy.cgroup_id) == index,
-            by_link=index in pins.links,
         )
 
     # ---- carrying out ----
@@ -158,9 +171,11 @@ class SimulatedNode:
             "sockops.set_mode": self._set_mode,
             "sockops.write_policy": self._write_policy,
             "sockops.clear_policy": self._clear_policy,
+            "sockops.deny_networks": self._deny_networks,
             "sockops.attach": self._attach,
             "sockops.detach": self._detach,
             "sockops.release": self._release,
+            "sockops.adopt": self._adopt,
             "sockops.hold": self._hold,
             "sockops.cannot_reload": self._cannot_reload,
         }
@@ -308,6 +323,10 @@ class SimulatedNode:
         self._require_pins().policies.pop(arguments["policy"], None)
         yield
 
+    def _deny_networks(self, arguments: Mapping[str, Json]) -> Steps:
+        self._require_pins().denied_networks = tuple(map(parse_network, arguments["networks"]))
+        yield
+
     # ---- cgroups ----
 
     def _attach(self, arguments: Mapping[str, Json]) -> Steps:
@@ -333,6 +352,11 @@ class SimulatedNode:
         pins.links.pop(index, None)
         yield
         pins.policies.pop(index, None)
+        yield
+
+    def _adopt(self, _: Mapping[str, Json]) -> Steps:
+        if self._require_pins().mode is not Mode.ON:
+            self.violations.append("connections adopted while sockops is not on")
         yield
 
     def _release(self, _: Mapping[str, Json]) -> Steps:

@@ -9,9 +9,13 @@ from hypothesis import strategies as st
 
 from meshaccel import engine
 from meshaccel.accelerators.sockops import NAME
-from meshaccel.accelerators.sockops.desired import CgroupWish, Desired, PortRange
-from meshaccel.accelerators.sockops.observe import ObjectFile
+from meshaccel.accelerators.sockops.denials.executables import DeniedProcess
+from meshaccel.accelerators.sockops.denials.networks import DeniedNetwork
+from meshaccel.accelerators.sockops.denials.observe import Denied
+from meshaccel.accelerators.sockops.desired import CgroupWish, Desired
+from meshaccel.accelerators.sockops.object_file import ObjectFile
 from meshaccel.accelerators.sockops.plan import make_plan
+from meshaccel.accelerators.sockops.ports import PortRange
 from meshaccel.bpf.ownership import Bpffs
 from meshaccel.holds import Hold
 from meshaccel.model import Mode
@@ -77,6 +81,7 @@ def present(
     mode: Mode = Mode.ON,
     maximum_connections: int = CONNECTIONS,
     receive_memory_limit: int = LIMIT,
+    adopt_existing: bool = False,
 ) -> Desired:
     return Desired(
         present=True,
@@ -84,6 +89,7 @@ def present(
         cgroups=cgroups,
         maximum_connections=maximum_connections,
         receive_memory_limit=receive_memory_limit,
+        adopt_existing=adopt_existing,
     )
 
 
@@ -159,8 +165,22 @@ presents = st.builds(
     cgroups=cgroup_wishes,
     maximum_connections=capacities,
     receive_memory_limit=limits,
+    adopt_existing=st.booleans(),
 )
 absents = presents.map(lambda desired: replace(desired, present=False))
+
+denied_networks = st.sampled_from(
+    [(), (DeniedNetwork("10.0.0.0/8"),), (DeniedNetwork("fd00::/8", (PortRange(80, 80),)),)]
+)
+denials = st.builds(
+    Denied,
+    denied_networks,
+    st.lists(
+        names.map(lambda path: DeniedProcess(path, CGROUPS[path], 42, "/usr/sbin/haproxy")),
+        unique=True,
+        max_size=2,
+    ).map(tuple),
+)
 
 holds = st.builds(Hold, st.none() | held_modes, st.dictionaries(names, held_modes, max_size=2))
 
@@ -183,6 +203,7 @@ def complete_pins(draw: st.DrawFn) -> Pins:
     }
     found = pins(entries, mode=draw(modes), digest=draw(digests))
     found.maximum_connections = draw(capacities)
+    found.denied_networks = draw(denied_networks)
     found.versions |= draw(st.sets(st.sampled_from([NEW, LEFT_BEHIND]), max_size=1))
     if indexes:
         found.tracked |= draw(st.sets(st.sampled_from(indexes)))
@@ -214,13 +235,15 @@ def nodes(
     found = draw(pinned)
     documents = st.none() | presents.map(Desired.document) | st.just(b"\xff edited by hand")
     mounts = [OURS, OURS_SHARED, THEIRS] if found else [OURS, OURS_SHARED, THEIRS, NOT_MOUNTED]
-    return node(
+    drawn = node(
         found,
         bpffs=draw(st.sampled_from(mounts)),
         installed=draw(digests),
         document=draw(documents),
         hold=draw(held),
     )
+    drawn.denied = draw(denials)
+    return drawn
 
 
 @st.composite

@@ -25,6 +25,7 @@ def status(cgroups: dict[str, dict[str, Json]] | None = None, **changes: Json) -
     chosen = {"envoy.slice": cgroup()} if cgroups is None else cgroups
     everything: dict[str, Json] = {
         "state": "present",
+        "relays": [],
         "mode": "on",
         "held": None,
         "object": "0123456789abcdef",

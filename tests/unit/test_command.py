@@ -100,6 +100,9 @@ def known(paths: NodePaths, hierarchy: Hierarchy) -> Known:
         ["status", "sockops"],
         ["restore", "sockops"],
         ["metrics", "--json"],
+        ["explain"],
+        ["explain", "80", "--all"],
+        ["explain", "80", "443"],
     ],
 )
 def test_what_is_no_command_line_is_refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -114,7 +117,7 @@ def test_help_names_every_command_with_examples(capsys: pytest.CaptureFixture[st
         command.main(["--help"])
     assert caught.value.code == 0
     shown = capsys.readouterr().out
-    for word in ("status", "on", "off", "drain", "restore", "metrics"):
+    for word in ("status", "explain", "on", "off", "drain", "restore", "metrics"):
         assert f"\n    {word} " in shown
     assert "meshaccel off sockops --cgroup" in shown
 
@@ -226,6 +229,32 @@ def test_status_shows_mode_table_share_cgroups_and_every_reason_for_tcp(call: Ca
         "  skipped_port  2",
         "  tcp_messages_memory  5",
     ]
+
+
+def test_connections_that_were_handed_back_are_counted_by_their_two_sockets() -> None:
+    lines = command.status_lines(
+        status({"a": cgroup(sockets_handed_back=3), "b": cgroup(sockets_handed_back=3)})
+    )
+    assert "  handed back to TCP, as streams of small writes  3 connections" in lines
+    assert not any("handed back" in line for line in command.status_lines(status()))
+
+
+@pytest.mark.parametrize("target", ["nginx", "-5", "", "\uff18\uff10"])
+def test_only_a_number_can_be_explained(call: Call, known: Known, target: str) -> None:
+    code, output, errors = call(known(), "explain", "--", target)
+    assert (code, output) == (1, "")
+    assert errors == (
+        "meshaccel: wanted the number of a process or a port; "
+        f"found {target!r}; for example: meshaccel explain 8080\n"
+    )
+
+
+def test_nothing_is_explained_while_sockops_is_not_loaded(
+    call: Call, paths: NodePaths, hierarchy: Hierarchy
+) -> None:
+    code, output, errors = call(Sockops(paths, hierarchy, ""), "explain", "--all")
+    assert (code, output) == (1, "")
+    assert errors.startswith("meshaccel: wanted sockops loaded, to explain its connections; found it is not")
 
 
 def test_a_cgroup_that_runs_without_the_program_stands_out_with_what_to_do() -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import fcntl
 import os
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,7 +17,6 @@ from meshaccel.system import files
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 OLD, NEW = b"old " * 20000, b"new " * 30000
 
@@ -233,3 +235,61 @@ def test_a_directory_that_is_there_already_is_kept(tmp_path: Path) -> None:
     (tmp_path / "kept").touch()
     files.make_directory(str(tmp_path))
     assert (tmp_path / "kept").exists()
+
+
+# ---- writers that were killed ----
+
+UNFINISHED = ".file.0123456789ab"
+
+
+def test_what_a_killed_writer_left_is_removed(place: Path) -> None:
+    place.with_name(UNFINISHED).write_bytes(b"half")
+    files.remove_unfinished(str(place.parent))
+    assert list(place.parent.iterdir()) == []
+
+
+def test_nothing_else_is_taken_for_what_a_killed_writer_left(place: Path) -> None:
+    names = {
+        "file",
+        ".file",
+        ".file.0123456789a",
+        ".file.0123456789abc",
+        ".file.0123456789AB",
+        UNFINISHED[1:],
+    }
+    for name in names:
+        place.with_name(name).touch()
+    files.remove_unfinished(str(place.parent))
+    assert {path.name for path in place.parent.iterdir()} == names
+
+
+def test_a_file_that_is_just_written_is_left_alone(place: Path) -> None:
+    descriptor, temporary = files.open_temporary(str(place), 0o644)
+    try:
+        files.remove_unfinished(str(place.parent))
+        assert os.path.samestat(Path(temporary).stat(), os.fstat(descriptor))
+    finally:
+        os.close(descriptor)
+    files.remove_unfinished(str(place.parent))
+    assert list(place.parent.iterdir()) == []
+
+
+def test_a_file_that_is_taken_before_its_writer_locks_it_is_made_again(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = fcntl.flock
+    interferences = iter([files.remove_unfinished])
+
+    def lock_too_late(descriptor: int, operation: int) -> None:
+        with contextlib.suppress(StopIteration):
+            next(interferences)(str(place.parent))
+        lock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", lock_too_late)
+    files.write(str(place), NEW)
+    assert place.read_bytes() == NEW
+    assert list(place.parent.iterdir()) == [place]
+
+
+def test_no_directory_has_nothing_unfinished(place: Path) -> None:
+    files.remove_unfinished(str(place / "nowhere"))

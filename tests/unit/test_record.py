@@ -93,6 +93,33 @@ def test_a_run_without_an_action_writes_nothing(paths: NodePaths, tmp_path: Path
     assert file_tree(tmp_path) == {}
 
 
+@pytest.mark.parametrize("phase", [record.APPLYING, record.FAILED])
+def test_a_run_that_finds_nothing_left_to_do_ends_the_one_that_did_not_end_well(
+    paths: NodePaths, phase: str
+) -> None:
+    """What was interrupted after its last action is as wished: nothing would ever call it done."""
+    record.write(paths, NAME, {"phase": phase, "time": record.now()})
+    Run(paths, plan=()).recorded()
+    entry = record.read(paths)[NAME]
+    assert (entry["phase"], entry["actions"]) == (record.DONE, [])
+
+
+@pytest.mark.parametrize("phase", [record.APPLYING, record.FAILED, record.DONE])
+def test_a_removal_that_finds_nothing_left_to_do_leaves_no_entry(paths: NodePaths, phase: str) -> None:
+    record.write(paths, NAME, {"phase": phase, "time": record.now()})
+    Run(paths, plan=()).recorded(keeps=False)
+    assert not Path(paths.record).exists()
+
+
+def test_what_a_killed_run_was_just_writing_is_removed_by_the_next(paths: NodePaths) -> None:
+    directory = Path(paths.configuration)
+    directory.mkdir()
+    unfinished = directory / ".sockops.json.0123456789ab"
+    unfinished.write_bytes(b"{")
+    Run(paths, plan=()).recorded()
+    assert list(directory.iterdir()) == []
+
+
 def test_a_run_that_is_refused_before_its_first_action_keeps_the_record_of_the_last(paths: NodePaths) -> None:
     def refuse(_: BeforeAction) -> None:
         raise MeshaccelError(wanted="a cgroup", found="none", remedy="make it")

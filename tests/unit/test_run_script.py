@@ -206,10 +206,11 @@ def test_without_root_it_says_what_root_has_to_install(checkout: Checkout) -> No
 
 
 def test_a_file_that_is_there_needs_no_package(checkout: Checkout) -> None:
-    machine = "PACKAGE_OF=([/etc/os-release]=one [/no/such/header.h]=two [sh]=three [no-such-command]=four)"
+    files = "[/etc/os-release]=one [/no/such/header.h]=two [/etc/os-*]=three [/etc/no-such-*]=four"
+    machine = f"PACKAGE_OF=({files} [sh]=five [no-such-command]=six)"
     script = f"source ./run\n{machine}\nmissing_packages | sort"
     result = execute(["bash", "-c", script], checkout.folder, {})
-    assert result.stdout.split() == ["four", "two"]
+    assert result.stdout.split() == ["four", "six", "two"]
 
 
 def test_the_environment_is_made_once(checkout: Checkout) -> None:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import given, settings
 
-from meshaccel.accelerators.sockops.desired import PortRange
-from meshaccel.accelerators.sockops.plan import describe, describe_observed
+from meshaccel.accelerators.sockops.description import describe, describe_observed
+from meshaccel.accelerators.sockops.ports import PortRange
 from meshaccel.holds import Hold
 from meshaccel.model import Mode
 from tests.unit.sockops_scenarios import (
@@ -61,6 +61,8 @@ def test_a_wish_is_described_in_the_words_of_the_role() -> None:
         "mode": "off",
         "object": NEW,
         "maximum_connections": CONNECTIONS,
+        "relays": [],
+        "denied_networks": [],
         "cgroups": {"a": words("drain", ["80", "8000-8100"]), "b": words()},
     }
 
@@ -97,6 +99,8 @@ def test_what_is_loaded_is_described_in_the_words_of_a_wish() -> None:
         "mode": "off",
         "object": OLD,
         "maximum_connections": CONNECTIONS,
+        "relays": [],
+        "denied_networks": [],
         "cgroups": {"a": words("drain", ["80", "8000-8100"], 2 * LIMIT)},
     }
 

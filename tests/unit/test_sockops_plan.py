@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from meshaccel.accelerators.sockops import layout
-from meshaccel.accelerators.sockops.desired import Desired, PortRange
+from meshaccel.accelerators.sockops.desired import Desired
 from meshaccel.accelerators.sockops.plan import make_plan
+from meshaccel.accelerators.sockops.ports import PortRange
 from meshaccel.bpf.ownership import Bpffs
 from meshaccel.errors import InvalidInput, MeshaccelError, Unsupported
 from meshaccel.holds import Hold

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from meshaccel import engine
-from meshaccel.accelerators.sockops.plan import resolve
+from meshaccel.accelerators.sockops.resolution import resolve
 from meshaccel.errors import ApplyFailed
 from meshaccel.holds import Hold
 from meshaccel.model import Mode
@@ -43,6 +43,17 @@ def test_no_action_breaks_a_rule_of_the_node(scenario: Scenario) -> None:
     """Policies are nobody else's and never 0; sockets are released before programs go; see SimulatedNode."""
     scenario.converge()
     assert scenario.node.violations == []
+
+
+@many
+@given(scenarios(presents))
+def test_what_is_denied_is_on_tcp_afterwards(scenario: Scenario) -> None:
+    scenario.converge()
+    observed, pins = scenario.observe(), scenario.node.pins
+    assert pins is not None
+    assert pins.denied_networks == observed.denied.networks
+    modes = {policy.cgroup_id: policy.mode for policy in pins.policies.values()}
+    assert all(modes[process.cgroup_id] is Mode.OFF for process in observed.denied.processes)
 
 
 @many
@@ -80,7 +91,7 @@ def test_switching_on_comes_after_all_but_the_file_and_the_old_version(scenario:
         ("sockops.set_mode", "on")
     )
     after = {action.kind for action in plan[switch + 1 :]}
-    assert after <= {"file.write", "sockops.discard_programs"}
+    assert after <= {"file.write", "sockops.discard_programs", "sockops.adopt"}
 
 
 @many

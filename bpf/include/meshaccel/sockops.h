@@ -13,6 +13,7 @@
 /* Index 0 is never handed out: a cgroup whose storage was not written yet. */
 #define SOCKOPS_POLICIES 256
 #define SOCKOPS_PORT_RANGES 16
+#define SOCKOPS_DENIED_NETWORKS 65536
 
 enum sockops_mode {
 	SOCKOPS_MODE_OFF = 0,
@@ -40,6 +41,27 @@ struct sockops_policy {
 	__u32 port_range_count;
 	__u32 reserved;
 	struct sockops_port_range port_ranges[SOCKOPS_PORT_RANGES];
+};
+
+/*
+ * A network that may be denied: IPv4 as v4-mapped IPv6, in network order. The
+ * length counts the bits of version and address, so no IPv6 network has IPv4 in it.
+ */
+struct sockops_network {
+	__u32 prefix_length;
+	__u32 version;
+	__u32 address[4];
+};
+
+/* The ports that are denied in a network, either end's; count 0 means every port. */
+struct sockops_denied_ports {
+	__u32 port_range_count;
+	struct sockops_port_range port_ranges[SOCKOPS_PORT_RANGES];
+};
+
+/* How many networks are denied. */
+struct sockops_denial {
+	__u32 networks;
 };
 
 /*
@@ -122,7 +144,7 @@ struct sockops_socket_state {
 	/* Redirected since the peer's queue was last seen empty, both halved now and then. */
 	__u32 recent_messages;
 	__u64 recent_bytes;
-	/* How much of late the reader was behind: see message.h. */
+	/* How much of late the reader was behind: see stream.h. */
 	__u32 stream_score;
 	__u32 reason;
 	__u64 redirected_bytes;
@@ -130,6 +152,9 @@ struct sockops_socket_state {
 	struct sockops_handshake handshake;
 	__u64 socket;
 	__u64 cookie;
+	/* Out of order by TCP since a stretch began, and redirected_bytes at its beginning: stream.h. */
+	__u64 stretch_tcp_bytes;
+	__u64 stretch_redirected_bytes;
 	__u32 last_message;
 	/* Whether acknowledgements are told, so that the socket can be handed back. */
 	__u32 has_callbacks;
@@ -147,6 +172,7 @@ struct sockops_counters {
 	__u64 skipped_multipath;
 	__u64 skipped_table_full;
 	__u64 skipped_duplicate;
+	__u64 skipped_denied;
 	__u64 skipped_other;
 	__u64 redirected_messages;
 	__u64 redirected_bytes;

@@ -15,10 +15,12 @@ from ..errors import NotOurs
 from . import libbpf
 
 #: enum bpf_attach_type, include/uapi/linux/bpf.h.
+CGROUP_INET_INGRESS = 0
+CGROUP_INET_EGRESS = 1
 CGROUP_SOCK_OPS = 3
+SK_SKB_STREAM_VERDICT = 5
 SK_MSG_VERDICT = 7
 TRACE_ITERATOR = 28
-ALLOW_MULTIPLE = 1 << 1
 QUERIED_PROGRAMS = 64
 ITERATOR_CHUNK = 65536
 
@@ -217,45 +219,6 @@ def link_cgroup(program: int, cgroup_path: str, attach_type: int = CGROUP_SOCK_O
             raise
 
 
-def attach_cgroup(program: int, cgroup_path: str) -> None:
-    """Attaches by the call that kernels without cgroup links have.
-
-    Raises NotOurs as link_cgroup does.
-    """
-    with directory(cgroup_path) as cgroup:
-        try:
-            libbpf.library().call(
-                f"attach to {cgroup_path}",
-                "bpf_prog_attach",
-                program,
-                cgroup,
-                CGROUP_SOCK_OPS,
-                ALLOW_MULTIPLE,
-            )
-        except libbpf.BpfError as error:
-            if error.errno == errno.EPERM:
-                raise held_by_another(cgroup_path) from error
-            raise
-
-
-def detach_cgroup(program: int, cgroup_path: str) -> None:
-    """Undoes attach_cgroup; not attached, or no such cgroup, is fine.
-
-    Where a program is attached exclusively the kernel removes that one, whichever
-    it is asked to (BPF_PROG_DETACH), so nothing is asked unless ours is there.
-    """
-    try:
-        if program_id(program) not in programs_at(cgroup_path):
-            return
-        with directory(cgroup_path) as cgroup:
-            libbpf.library().call(
-                f"detach from {cgroup_path}", "bpf_prog_detach2", program, cgroup, CGROUP_SOCK_OPS
-            )
-    except OSError as error:
-        if error.errno != errno.ENOENT:
-            raise
-
-
 def programs_at(cgroup_path: str, attach_type: int = CGROUP_SOCK_OPS) -> tuple[int, ...]:
     """Returns the ids of the programs attached to this cgroup itself."""
     identifiers = (ctypes.c_uint32 * QUERIED_PROGRAMS)()
@@ -280,15 +243,13 @@ def update_link(link: int, program: int) -> None:
     libbpf.library().call("swap a link's program", "bpf_link_update", link, program, None)
 
 
-def attach_to_socket_map(program: int, socket_map: int) -> None:
-    """Makes sk_msg run for sockets that enter the map from now on.
+def attach_to_socket_map(program: int, socket_map: int, attach_type: int = SK_MSG_VERDICT) -> None:
+    """Makes a program run for sockets that enter the map from now on; sk_msg, if no type is given.
 
-    The old call: kernels before 6.10 have no link for sk_msg, and one way that
+    The old call: kernels before 6.10 have no link for it, and one way that
     works everywhere needs one test.
     """
-    libbpf.library().call(
-        "attach to the socket map", "bpf_prog_attach", program, socket_map, SK_MSG_VERDICT, 0
-    )
+    libbpf.library().call("attach to the socket map", "bpf_prog_attach", program, socket_map, attach_type, 0)
 
 
 def run_map_iterator(program: int, walked_map: int) -> bytes:
@@ -299,10 +260,20 @@ def run_map_iterator(program: int, walked_map: int) -> bytes:
         iterator_target=ctypes.addressof(target),
         iterator_target_length=ctypes.sizeof(_IteratorTarget),
     )
+    return _run_iterator(program, ctypes.byref(options))
+
+
+def run_iterator(program: int) -> bytes:
+    """Runs an iterator program that walks no map; returns all it wrote.
+
+    One that walks sockets sees the network namespace of the calling thread.
+    """
+    return _run_iterator(program, None)
+
+
+def _run_iterator(program: int, options: object) -> bytes:
     library = libbpf.library()
-    link = library.call(
-        "attach the iterator", "bpf_link_create", program, 0, TRACE_ITERATOR, ctypes.byref(options)
-    )
+    link = library.call("attach the iterator", "bpf_link_create", program, 0, TRACE_ITERATOR, options)
     try:
         stream = library.call("start the iterator", "bpf_iter_create", link)
         with os.fdopen(stream, "rb", buffering=0) as reader:

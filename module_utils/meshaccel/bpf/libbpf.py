@@ -62,7 +62,6 @@ _PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
         (_Int, _Pointer, _Pointer, _Pointer, _Pointer, ctypes.POINTER(ctypes.c_uint32), _Pointer),
     ),
     "bpf_prog_attach": (_Int, (_Int, _Int, _Int, _Unsigned)),
-    "bpf_prog_detach2": (_Int, (_Int, _Int, _Int)),
     "bpf_prog_query": (
         _Int,
         (

@@ -9,14 +9,15 @@ from collections.abc import Iterable, Mapping
 from ..errors import Unsupported
 from ..model import Answer, Capability
 
-#: All that bpf/sockops.bpf.c uses. Not in it: cgroup_link (the old attach call does
-#: as well) and sk_msg_rdonly_cast (sk_msg_probe_read_kernel does, at more cost).
+#: All that bpf/sockops.bpf.c uses. Not in it: sk_msg_rdonly_cast
+#: (sk_msg_probe_read_kernel does as well, at more cost).
 SOCKOPS_NEEDS: tuple[str, ...] = (
     "bpf_syscall",
     "libbpf",
     "kernel_btf",
     "bpffs",
     "cgroup2",
+    "cgroup_link",
     "map_prog_array",
     "map_sockhash",
     "map_cgroup_storage",

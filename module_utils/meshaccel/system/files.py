@@ -6,10 +6,15 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
+import re
 import stat
 
 from ..errors import NotOurs
+
+RANDOM_BYTES = 6
+TEMPORARY = re.compile(rf"\..+\.[0-9a-f]{{{2 * RANDOM_BYTES}}}")
 
 
 def read(path: str) -> bytes | None:
@@ -42,8 +47,7 @@ def write(path: str, content: bytes, mode: int = 0o644) -> None:
     require_regular_or_absent(path)
     directory = os.path.dirname(path)
     make_directory(directory)
-    temporary = os.path.join(directory, f".{os.path.basename(path)}.{os.urandom(6).hex()}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+    descriptor, temporary = open_temporary(path, mode)
     try:
         with os.fdopen(descriptor, "wb") as stream:
             os.fchmod(stream.fileno(), mode)
@@ -56,6 +60,42 @@ def write(path: str, content: bytes, mode: int = 0o644) -> None:
             os.unlink(temporary)
         raise
     synchronize_directory(directory)
+
+
+def open_temporary(path: str, mode: int) -> tuple[int, str]:
+    """Creates a file beside the one that it is to replace; returns its descriptor and its name.
+
+    It is locked (flock(2)) for as long as it is open, so that one whose writer
+    was killed is known by its missing lock.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    while True:
+        name = f".{os.path.basename(path)}.{os.urandom(RANDOM_BYTES).hex()}"
+        temporary = os.path.join(os.path.dirname(path), name)
+        descriptor = os.open(temporary, flags, mode)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        # It may have been taken for a killed writer's before it was locked.
+        if os.fstat(descriptor).st_nlink:
+            return descriptor, temporary
+        os.close(descriptor)
+
+
+def remove_unfinished(directory: str) -> None:
+    """Removes what writers that were killed have left in a directory of ours."""
+    with contextlib.suppress(FileNotFoundError):
+        for name in filter(TEMPORARY.fullmatch, os.listdir(directory)):
+            remove_unless_locked(os.path.join(directory, name))
+
+
+def remove_unless_locked(path: str) -> None:
+    """Removes a file that nobody writes; gone meanwhile is fine."""
+    with contextlib.suppress(FileNotFoundError, BlockingIOError):
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.unlink(path)
+        finally:
+            os.close(descriptor)
 
 
 def remove(path: str) -> None:

@@ -6,14 +6,17 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import NoReturn
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from ...errors import InvalidInput
 from ...model import Json, Mode
 from ...system import cgroups
 from . import layout
+from .checks import boolean, choice, given, invalid, listed, number, reject_unknown
+from .denials import desired as denial_wishes
+from .ports import PortRange, parse_ports
+from .relays.desired import Relay, parse_relays
 
 DEFAULT_MAXIMUM_CONNECTIONS = 32768
 #: The most whose two sockets each a socket hash takes without an absurd table.
@@ -21,26 +24,27 @@ LARGEST_MAXIMUM_CONNECTIONS = 4194304
 DEFAULT_RECEIVE_MEMORY_LIMIT = 4 * 1024 * 1024
 SMALLEST_RECEIVE_MEMORY_LIMIT = 64 * 1024
 LARGEST_RECEIVE_MEMORY_LIMIT = 1024 * 1024 * 1024
-LARGEST_PORT = 65535
-LONGEST_NUMBER = 18
 UNIT_NAME = re.compile(r"[A-Za-z0-9:_.\\@-]+\.(service|slice|scope)")
 POD_UID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{32}")
 
-KEYS = frozenset({"state", "mode", "cgroups", "ports", "maximum_connections", "receive_memory_limit"})
+KEYS = frozenset(
+    {
+        "state",
+        "mode",
+        "cgroups",
+        "ports",
+        "maximum_connections",
+        "receive_memory_limit",
+        "adopt_existing",
+        "relays",
+        *denial_wishes.KEYS,
+    }
+)
+#: Keys that documents of earlier releases do not have; absent means the default.
+LATER_KEYS = frozenset({"adopt_existing", "relays", *denial_wishes.KEYS})
 CGROUP_SELECTORS = ("path", "systemd_unit", "kubernetes_pod")
 CGROUP_KEYS = frozenset({*CGROUP_SELECTORS, "mode", "ports"})
 DOCUMENT_CGROUP_KEYS = frozenset({"label", "candidates", "mode", "ports"})
-
-
-@dataclass(frozen=True, order=True)
-class PortRange:
-    """Ports from first to last, both included."""
-
-    first: int
-    last: int
-
-    def __str__(self) -> str:
-        return str(self.first) if self.first == self.last else f"{self.first}-{self.last}"
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,9 @@ class Desired:
     cgroups: tuple[CgroupWish, ...]
     maximum_connections: int
     receive_memory_limit: int
+    adopt_existing: bool
+    denials: denial_wishes.Denials = field(default_factory=denial_wishes.Denials)
+    relays: tuple[Relay, ...] = ()
 
     def document(self) -> bytes:
         """Returns the file that keeps this wish on the node, for restore."""
@@ -74,6 +81,9 @@ class Desired:
             "mode": self.mode.value,
             "maximum_connections": self.maximum_connections,
             "receive_memory_limit": self.receive_memory_limit,
+            "adopt_existing": self.adopt_existing,
+            **self.denials.as_dict(),
+            "relays": [relay.as_dict() for relay in self.relays],
             "cgroups": [
                 {
                     "label": wish.label,
@@ -117,6 +127,9 @@ def validated(raw: Mapping[str, Json], wishes: tuple[CgroupWish, ...]) -> Desire
             SMALLEST_RECEIVE_MEMORY_LIMIT,
             LARGEST_RECEIVE_MEMORY_LIMIT,
         ),
+        adopt_existing=boolean(raw, "adopt_existing"),
+        denials=denial_wishes.parse(raw),
+        relays=parse_relays(raw.get("relays"), any_cgroup=bool(wishes) or raw.get("state") == "absent"),
     )
 
 
@@ -124,7 +137,7 @@ def load_document(content: bytes, path: str) -> Desired:
     """Reads back what document() wrote; raises InvalidInput when it is damaged."""
     try:
         raw = json.loads(content)
-        require_keys(raw, KEYS - {"ports"})
+        require_keys(raw, KEYS - {"ports"}, LATER_KEYS)
         return validated(raw, tuple(map(load_wish, listed(raw, "cgroups"))))
     except (ValueError, InvalidInput) as error:
         raise InvalidInput(
@@ -144,9 +157,9 @@ def load_wish(entry: Mapping[str, Json]) -> CgroupWish:
     return CgroupWish(str(entry["label"]), places, Mode(mode), parse_ports(entry["ports"]))
 
 
-def require_keys(entry: Json, keys: frozenset[str]) -> None:
+def require_keys(entry: Json, keys: frozenset[str], optional: frozenset[str] = frozenset()) -> None:
     """Raises InvalidInput unless a part of a kept document has exactly these keys."""
-    if not isinstance(entry, Mapping) or set(entry) != keys or None in entry.values():
+    if not isinstance(entry, Mapping) or set(entry) | optional != keys or None in entry.values():
         invalid("exactly the keys " + ", ".join(sorted(keys)), repr(entry), "restore the file")
 
 
@@ -191,28 +204,6 @@ def candidates(selector: str, value: str, hierarchy: cgroups.Hierarchy) -> tuple
     return cgroups.kubernetes_candidates(value)
 
 
-def parse_ports(entries: Json) -> tuple[PortRange, ...]:
-    """Parses a list of ports (``80``, ``"8000-8100"``), sorted; empty means all."""
-    if isinstance(entries, (str, bytes)) or not isinstance(entries, Sequence):
-        invalid("a list of ports", repr(entries), 'for example [15006, "8000-8100"]')
-    ranges = tuple(sorted({parse_port_range(entry) for entry in entries}))
-    if len(ranges) > layout.PORT_RANGES:
-        invalid(f"at most {layout.PORT_RANGES} ports and ranges", str(len(ranges)), "join some")
-    return ranges
-
-
-def parse_port_range(entry: Json) -> PortRange:
-    """Parses one port or range."""
-    first, separator, last = str(entry).partition("-")
-    numbers = (first, last if separator else first)
-    if isinstance(entry, bool) or not all(is_number(text) for text in numbers):
-        invalid("a port or a range of ports", repr(entry), 'for example 15006 or "8000-8100"')
-    result = PortRange(int(numbers[0]), int(numbers[1]))
-    if not 1 <= result.first <= result.last <= LARGEST_PORT:
-        invalid(f"ports from 1 to {LARGEST_PORT}, first not above last", repr(entry), "correct it")
-    return result
-
-
 def check_no_duplicates(wishes: tuple[CgroupWish, ...]) -> None:
     """Raises InvalidInput when a cgroup is named twice."""
     seen: set[str] = set()
@@ -221,64 +212,3 @@ def check_no_duplicates(wishes: tuple[CgroupWish, ...]) -> None:
         if repeated:
             invalid("each cgroup once", f"{min(repeated)} twice", "merge the two entries")
         seen.update(wish.candidates)
-
-
-def listed(raw: Mapping[str, Json], key: str) -> Sequence[Json]:
-    """Returns a list-valued key; absent means empty."""
-    value = raw.get(key)
-    if value is None:
-        return ()
-    if isinstance(value, (str, bytes)) or not isinstance(value, Sequence):
-        invalid(f"a list for sockops_{key}", repr(value), "write it as a YAML list")
-    return tuple(value)
-
-
-def choice(raw: Mapping[str, Json], key: str, allowed: tuple[str, ...], default: str) -> str:
-    """Returns a key that has a closed set of values."""
-    value = raw.get(key)
-    if value is None:
-        return default
-    # YAML 1.1 reads a bare on or off as a boolean.
-    if isinstance(value, bool) and "on" in allowed:
-        return "on" if value else "off"
-    if value not in allowed:
-        invalid(f"{key} to be one of {', '.join(allowed)}", repr(value), "correct it")
-    return str(value)
-
-
-def number(raw: Mapping[str, Json], key: str, default: int, smallest: int, largest: int) -> int:
-    """Returns a whole number within its limits."""
-    value = raw.get(key)
-    if value is None:
-        return default
-    if isinstance(value, bool) or not is_number(str(value)):
-        invalid(f"a whole number for sockops_{key}", repr(value), "correct it")
-    if not smallest <= int(value) <= largest:
-        invalid(f"sockops_{key} from {smallest} to {largest}", str(value), "correct it")
-    return int(value)
-
-
-def is_number(text: str) -> bool:
-    """True for plain decimal digits, few enough that int() takes them."""
-    return text.isascii() and text.isdigit() and len(text) <= LONGEST_NUMBER
-
-
-def given(raw: Mapping[str, Json], key: str) -> Json:
-    """Returns a list-valued key; absent or null means an empty list."""
-    return [] if raw.get(key) is None else raw[key]
-
-
-def reject_unknown(raw: Mapping[str, Json], known: frozenset[str], where: str) -> None:
-    """Raises InvalidInput for a key that means nothing here."""
-    unknown = sorted(set(map(str, raw)) - known)
-    if unknown:
-        invalid(
-            f"only {', '.join(sorted(known))} in {where}",
-            ", ".join(unknown),
-            "check the spelling",
-        )
-
-
-def invalid(wanted: str, found: str, remedy: str) -> NoReturn:
-    """Raises InvalidInput."""
-    raise InvalidInput(wanted=wanted, found=found, remedy=remedy)

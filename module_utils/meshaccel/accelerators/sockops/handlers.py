@@ -21,33 +21,29 @@ from ... import holds
 from ...bpf import attach, layouts, libbpf, maps, ownership
 from ...bpf.objects import BpfObject
 from ...engine import Handler
-from ...errors import MeshaccelError, NotOurs, Unsupported
+from ...errors import MeshaccelError, Unsupported
 from ...model import Json, Mode
 from ...paths import NodePaths
 from ...system import cgroups, files
 from . import NAME, layout
-from .observe import Places, list_directory, observe_object, read_control
+from .object_file import check_digest
+from .observe import Places, list_directory, read_control
 
 RELEASE_DONE = 1
 RELEASE_QUEUE_NOT_EMPTY = 2
 RELEASE_PAUSE_SECONDS = 0.2
-EINVAL_OF_OLD_KERNELS = (errno.EINVAL, errno.EOPNOTSUPP)
 ZERO = 0
 
 
 class Handlers:
     """The handlers of one run. ``notes`` collects what the operator should know."""
 
-    def __init__(self, paths: NodePaths, hierarchy: cgroups.Hierarchy, *, cgroup_links: bool = True) -> None:
-        """Binds the handlers to an installation.
-
-        cgroup_links False forces the attach call of kernels without links.
-        """
+    def __init__(self, paths: NodePaths, hierarchy: cgroups.Hierarchy) -> None:
+        """Binds the handlers to an installation."""
         self.notes: list[str] = []
         self._paths = paths
         self._places = Places.of(paths)
         self._hierarchy = hierarchy
-        self._cgroup_links = cgroup_links
 
     def table(self) -> Mapping[str, Handler]:
         """Returns the handlers by kind of action."""
@@ -66,6 +62,7 @@ class Handlers:
             "sockops.attach": self.attach,
             "sockops.detach": self.detach,
             "sockops.release": self.release,
+            "sockops.adopt": self.adopt,
             "sockops.hold": self.hold,
             "sockops.cannot_reload": self.cannot_reload,
         }
@@ -126,13 +123,11 @@ class Handlers:
         program; a link is swapped without a moment unattached.
         """
         digest = str(arguments["digest"])
-        previous = self._digest()
         self._install_message_programs(digest)
         with self._program(digest, "meshaccel_connection") as program:
             for index in list_directory(self._places.links):
                 with opened(self._places.link(int(index))) as link:
                     attach.update_link(link, program)
-            self._switch_unlinked(previous, program)
         self._write_control(self._mode(), digest)
 
     def discard_programs(self, arguments: Mapping[str, Json]) -> None:
@@ -158,8 +153,8 @@ class Handlers:
         Sockets that still hold redirected bytes keep their place in the maps,
         and so the maps, until they close; the kernel then frees both.
         """
-        for index, identifier, path in self._unlinked_cgroups():
-            self.detach({"policy": index, "cgroup_id": identifier, "path": path})
+        # Maps first: killed from here on, the pins that are left are known to be no whole version.
+        remove_tree(self._places.maps)
         remove_tree(self._places.root)
         files.remove_empty_directory(self._paths.pins)
 
@@ -214,10 +209,19 @@ class Handlers:
         self._assign(int(arguments["cgroup_id"]), layout.UNCONFIGURED_POLICY)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._places.link(index))
-        if arguments["path"] is not None:
-            with self._program(self._digest(), "meshaccel_connection") as program:
-                attach.detach_cgroup(program, self._hierarchy.absolute(str(arguments["path"])))
         self.clear_policy({"policy": index})
+
+    def adopt(self, arguments: Mapping[str, Json]) -> None:
+        """Takes over live connections; what came of it, or why not, is a note for the operator."""
+        # Reading sockets costs imports that a run without changes has no use for.
+        from .adoption.service import adopt_live_connections
+
+        try:
+            report = adopt_live_connections(str(arguments["object"]), self._places, self._hierarchy)
+        except (MeshaccelError, libbpf.BpfError) as error:
+            self.notes.append(f"live connections stay on TCP: {error}")
+            return
+        self.notes.append(str(report))
 
     def release(self, arguments: Mapping[str, Json]) -> None:
         """Gives switched-off sockets back to TCP, waiting for readers.
@@ -273,44 +277,11 @@ class Handlers:
                     attach.update_link(link, program)
                     return
             os.unlink(pin)
-        if not self._cgroup_links:
-            attach.attach_cgroup(program, path)
-            return
-        try:
-            link = attach.link_cgroup(program, path)
-        except libbpf.BpfError as error:
-            if error.errno not in EINVAL_OF_OLD_KERNELS:
-                raise
-            attach.attach_cgroup(program, path)
-            return
+        link = attach.link_cgroup(program, path)
         try:
             maps.pin(link, pin)
         finally:
             os.close(link)
-
-    def _switch_unlinked(self, previous: str, program: int) -> None:
-        for _, _, path in self._unlinked_cgroups():
-            absolute = self._hierarchy.absolute(path)
-            attach.attach_cgroup(program, absolute)
-            with self._program(previous, "meshaccel_connection") as old:
-                attach.detach_cgroup(old, absolute)
-
-    def _unlinked_cgroups(self) -> list[tuple[int, int, str]]:
-        """Policy, id and path of cgroups attached by the old call: they have no link."""
-        try:
-            with self._policies() as policies:
-                used = {key.value: policy.cgroup_id for key, policy in policies.items()}
-        except libbpf.BpfError:
-            return []
-        unlinked = {
-            index: identifier
-            for index, identifier in used.items()
-            if identifier and not os.path.exists(self._places.link(index))
-        }
-        if not unlinked:
-            return []
-        paths = self._hierarchy.paths_of(unlinked.values())
-        return [(index, found, paths[found]) for index, found in unlinked.items() if found in paths]
 
     def _assign(self, cgroup_id: int, index: int) -> None:
         """Tells the program in a cgroup its policy; fine when it is not attached."""
@@ -325,7 +296,7 @@ class Handlers:
         return maps.Map.pinned(self._places.map("policies"), ctypes.c_uint32, layout.Policy)
 
     def _digest(self) -> str:
-        return f"{read_control(self._places).object_digest:0{layout.DIGEST_BYTES * 2}x}"
+        return read_control(self._places).digest
 
     def _mode(self) -> Mode:
         return layout.MODES[read_control(self._places).mode]
@@ -397,13 +368,7 @@ def check_object(path: str, digest: str) -> None:
 
     Raises NotOurs or MeshaccelError.
     """
-    found = observe_object(path)
-    if found is None or found.digest != digest:
-        raise NotOurs(
-            wanted=f"the BPF object {digest} at {path}",
-            found=found.digest if found else "no such file",
-            remedy="run the role node_runtime first (playbooks/site.yml does)",
-        )
+    check_digest(path, digest)
     layouts.check(path, layout.STRUCTURES)
 
 

@@ -10,6 +10,7 @@ from ...model import Mode
 
 POLICIES = 256
 PORT_RANGES = 16
+DENIED_NETWORKS = 65536
 #: Never handed out: what a cgroup has before its policy was written.
 UNCONFIGURED_POLICY = 0
 #: Two sockets for each connection between two sockets of this node.
@@ -29,6 +30,11 @@ class Control(ctypes.Structure):
         ("object_digest", ctypes.c_uint64),
     ]
 
+    @property
+    def digest(self) -> str:
+        """The running object's digest, in hexadecimal."""
+        return f"{self.object_digest:0{DIGEST_BYTES * 2}x}"
+
 
 class PortRange(ctypes.Structure):
     """Both ends inclusive, host byte order."""
@@ -47,6 +53,31 @@ class Policy(ctypes.Structure):
         ("reserved", ctypes.c_uint32),
         ("port_ranges", PortRange * PORT_RANGES),
     ]
+
+
+class Network(ctypes.Structure):
+    """A network that may be denied; the length counts the bits of version and address."""
+
+    _fields_ = [
+        ("prefix_length", ctypes.c_uint32),
+        ("version", ctypes.c_uint32),
+        ("address", ctypes.c_uint32 * 4),
+    ]
+
+
+class DeniedPorts(ctypes.Structure):
+    """The ports that are denied in a network; no range means every port."""
+
+    _fields_ = [
+        ("port_range_count", ctypes.c_uint32),
+        ("port_ranges", PortRange * PORT_RANGES),
+    ]
+
+
+class Denial(ctypes.Structure):
+    """How many networks are denied."""
+
+    _fields_ = [("networks", ctypes.c_uint32)]
 
 
 class Handshake(ctypes.Structure):
@@ -87,6 +118,8 @@ class SocketState(ctypes.Structure):
         ("handshake", Handshake),
         ("socket", ctypes.c_uint64),
         ("cookie", ctypes.c_uint64),
+        ("stretch_tcp_bytes", ctypes.c_uint64),
+        ("stretch_redirected_bytes", ctypes.c_uint64),
         ("last_message", ctypes.c_uint32),
         ("has_callbacks", ctypes.c_uint32),
     ]
@@ -108,6 +141,7 @@ class Counters(ctypes.Structure):
             "skipped_multipath",
             "skipped_table_full",
             "skipped_duplicate",
+            "skipped_denied",
             "skipped_other",
             "redirected_messages",
             "redirected_bytes",
@@ -131,6 +165,9 @@ STRUCTURES: dict[str, type[ctypes.Structure]] = {
     "sockops_control": Control,
     "sockops_port_range": PortRange,
     "sockops_policy": Policy,
+    "sockops_network": Network,
+    "sockops_denied_ports": DeniedPorts,
+    "sockops_denial": Denial,
     "sockops_handshake": Handshake,
     "sockops_end": End,
     "sockops_socket_state": SocketState,
@@ -144,6 +181,8 @@ MAP_SIZES: dict[str, tuple[int, int]] = {
     "policies": (4, ctypes.sizeof(Policy)),
     "cgroup_policies": (8, 4),
     "counters": (4, ctypes.sizeof(Counters)),
+    "denial": (4, ctypes.sizeof(Denial)),
+    "denied_networks": (ctypes.sizeof(Network), ctypes.sizeof(DeniedPorts)),
     "sockets": (8, 8),
     "ends": (ctypes.sizeof(Handshake), ctypes.sizeof(End)),
     "socket_states": (4, ctypes.sizeof(SocketState)),
@@ -155,4 +194,5 @@ PROGRAMS: tuple[str, ...] = (
     "meshaccel_message",
     "meshaccel_message_logic",
     "meshaccel_release",
+    "meshaccel_deny",
 )

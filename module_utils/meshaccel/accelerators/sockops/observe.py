@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -18,7 +17,13 @@ from ...model import Mode
 from ...paths import NodePaths
 from ...system import cgroups, files
 from . import NAME, layout
-from .desired import Desired, PortRange
+from .denials import table
+from .denials.networks import DeniedNetwork
+from .denials.observe import Denied, look
+from .desired import Desired
+from .object_file import ObjectFile, Objects
+from .ports import PortRange
+from .relays import observe as relays
 
 
 @dataclass(frozen=True)
@@ -79,7 +84,6 @@ class Attachment:
     ports: tuple[PortRange, ...]
     receive_memory_limit: int
     attached: bool
-    by_link: bool
 
 
 @dataclass(frozen=True)
@@ -94,19 +98,12 @@ class Loaded:
     attachments: tuple[Attachment, ...] = ()
     #: Versions whose programs an interrupted update left pinned.
     stale_versions: tuple[str, ...] = ()
+    denied_networks: tuple[DeniedNetwork, ...] = ()
 
     @property
     def usable(self) -> bool:
         """True when this version of the package can switch and update it in place."""
         return self.complete and self.same_layout
-
-
-@dataclass(frozen=True)
-class ObjectFile:
-    """The object that is to run. ``digest`` is 16 hexadecimal digits."""
-
-    path: str
-    digest: str
 
 
 @dataclass(frozen=True)
@@ -120,36 +117,47 @@ class Observed:
     #: Candidate paths that exist: their cgroup ids.
     cgroup_ids: Mapping[str, int]
     hold: holds.Hold = field(default_factory=holds.Hold)
+    denied: Denied = field(default_factory=Denied)
+    relays: relays.Observed = field(default_factory=relays.Observed)
 
 
 def observe(
     desired: Desired,
     paths: NodePaths,
     hierarchy: cgroups.Hierarchy,
-    object_path: str,
-    expected_digest: str | None = None,
+    objects: Objects,
+    *,
+    denied: Denied,
 ) -> Observed:
-    """Reads the node's state as far as this wish needs it.
-
-    With an expected digest the object that is to run is that one, installed or
-    not; loading checks it. Without, it is the installed one.
+    """Reads the node's state as far as this wish needs it. What it denies was looked at before.
 
     Raises InvalidInput, NotOurs or Unsupported when something stands in the way.
     """
-    bpffs = observe_bpffs(paths)
+    bpffs, places = observe_bpffs(paths), Places.of(paths)
     candidates = [path for wish in desired.cgroups for path in wish.candidates]
     identifiers = {path: hierarchy.identify(path) for path in candidates}
     existing = {path: found for path, found in identifiers.items() if found is not None}
     return Observed(
         bpffs=bpffs,
-        loaded=observe_loaded(Places.of(paths), hierarchy, existing) if bpffs.mounted else None,
-        object_file=(
-            ObjectFile(object_path, expected_digest) if expected_digest else observe_object(object_path)
-        ),
+        loaded=observe_loaded(places, hierarchy, existing) if bpffs.mounted else None,
+        object_file=objects.accelerator,
         document=files.read(paths.desired(NAME)),
         cgroup_ids=existing,
         hold=holds.read(paths, NAME),
+        denied=denied,
+        relays=relays.observe(places.root, objects.relays, mounted=bpffs.mounted),
     )
+
+
+def denied_here(desired: Desired, hierarchy: cgroups.Hierarchy) -> Denied:
+    """Looks at what a wish denies, for observe(). Once in a run: it changes by itself.
+
+    Raises InvalidInput or Unsupported when a set cannot be read.
+    """
+    if not desired.present:
+        return Denied()
+    candidates = [path for wish in desired.cgroups for path in wish.candidates]
+    return look(desired.denials, candidates, hierarchy)
 
 
 def observe_bpffs(paths: NodePaths) -> ownership.Bpffs:
@@ -159,16 +167,6 @@ def observe_bpffs(paths: NodePaths) -> ownership.Bpffs:
     return replace(bpffs, shared=bpffs.shared or bool(others))
 
 
-def observe_object(path: str) -> ObjectFile | None:
-    """Hashes the installed object; None when there is none."""
-    try:
-        with open(path, "rb") as stream:
-            content = stream.read()
-    except FileNotFoundError:
-        return None
-    return ObjectFile(path, hashlib.sha256(content).hexdigest()[: layout.DIGEST_BYTES * 2])
-
-
 def observe_loaded(places: Places, hierarchy: cgroups.Hierarchy, known: Mapping[str, int]) -> Loaded | None:
     """Reads the pinned maps, programs and links; None when nothing is pinned."""
     if not os.path.isdir(places.root):
@@ -176,7 +174,7 @@ def observe_loaded(places: Places, hierarchy: cgroups.Hierarchy, known: Mapping[
     if not pins_complete(places):
         return Loaded(complete=False, attachments=())
     control = read_control(places)
-    digest = f"{control.object_digest:0{layout.DIGEST_BYTES * 2}x}"
+    digest = control.digest
     if not all(os.path.exists(places.program(digest, name)) for name in layout.PROGRAMS):
         return Loaded(complete=False, attachments=())
     shapes = {name: map_shape(places.map(name)) for name in layout.MAP_SIZES}
@@ -191,6 +189,7 @@ def observe_loaded(places: Places, hierarchy: cgroups.Hierarchy, known: Mapping[
         same_layout=same_layout,
         attachments=observe_attachments(places, digest, hierarchy, known) if same_layout else (),
         stale_versions=tuple(sorted(set(list_directory(places.versions)) - {digest})),
+        denied_networks=table.read(places.maps) if same_layout else (),
     )
 
 
@@ -232,9 +231,8 @@ def observe_attachments(
             index,
             policy,
             path=paths.get(policy.cgroup_id),
-            by_link=links[index] is not None,
             attached=assigned.get(policy.cgroup_id) == index
-            and runs(program, links[index], policy.cgroup_id, paths, hierarchy),
+            and runs(program, links[index], policy.cgroup_id),
         )
         for index, policy in used
     )
@@ -247,23 +245,12 @@ def read_assignments(places: Places, identifiers: list[int]) -> dict[int, int]:
     return {identifier: index.value for identifier, index in found.items() if index is not None}
 
 
-def runs(
-    program: int,
-    link: attach.LinkInformation | None,
-    cgroup_id: int,
-    paths: Mapping[int, str],
-    hierarchy: cgroups.Hierarchy,
-) -> bool:
+def runs(program: int, link: attach.LinkInformation | None, cgroup_id: int) -> bool:
     """True when this very program is attached to the cgroup."""
-    if link is not None:
-        return link.cgroup_id == cgroup_id and link.program_id == program
-    path = paths.get(cgroup_id)
-    return path is not None and program in attach.programs_at(hierarchy.absolute(path))
+    return link is not None and link.cgroup_id == cgroup_id and link.program_id == program
 
 
-def attachment(
-    index: int, policy: layout.Policy, *, path: str | None, by_link: bool, attached: bool
-) -> Attachment:
+def attachment(index: int, policy: layout.Policy, *, path: str | None, attached: bool) -> Attachment:
     """Puts together what is known of one policy."""
     return Attachment(
         policy=index,
@@ -275,7 +262,6 @@ def attachment(
         ),
         receive_memory_limit=policy.receive_memory_limit,
         attached=attached,
-        by_link=by_link,
     )
 
 

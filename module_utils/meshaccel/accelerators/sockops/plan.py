@@ -11,77 +11,25 @@ the wish for the next boot.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from ...bpf import ownership
-from ...errors import InvalidInput, Unsupported
+from ...errors import Unsupported
 from ...holds import Hold
 from ...model import Action, Json, Mode, Plan
 from ...paths import NodePaths
 from . import NAME, layout
-from .desired import CgroupWish, Desired, PortRange
-from .observe import Attachment, Loaded, ObjectFile, Observed
+from .denials.plan import denying
+from .desired import Desired
+from .object_file import ObjectFile
+from .observe import Attachment, Loaded, Observed
+from .relays import plan as relays
+from .resolution import Policy, Resolved, missing_cgroups, resolve
 
 #: How long a redirect that was decided just before the switch may still take.
 SETTLE_SECONDS = 1.0
 #: How long absent waits for readers to read what was redirected to them.
 RELEASE_SECONDS = 15.0
-
-
-@dataclass(frozen=True)
-class Policy:
-    """What one cgroup's entry in the policies map is to say."""
-
-    cgroup_id: int
-    path: str
-    mode: Mode
-    ports: tuple[PortRange, ...]
-    receive_memory_limit: int
-
-    def arguments(self, index: int) -> dict[str, Json]:
-        """Returns the arguments of the action that writes this policy."""
-        return {
-            "policy": index,
-            "cgroup_id": self.cgroup_id,
-            "mode": self.mode.value,
-            "ports": [[ports.first, ports.last] for ports in self.ports],
-            "receive_memory_limit": self.receive_memory_limit,
-        }
-
-
-@dataclass(frozen=True)
-class Resolved:
-    """The wish in terms of this node: policies by cgroup, and what is missing."""
-
-    policies: tuple[Policy, ...]
-    missing: tuple[str, ...]
-    mode: Mode
-
-
-def resolve(desired: Desired, observed: Observed) -> Resolved:
-    """Finds each wish's cgroup on the node and applies what operators hold."""
-    policies: list[Policy] = []
-    missing: list[str] = []
-    for wish in desired.cgroups:
-        path = next((name for name in wish.candidates if name in observed.cgroup_ids), None)
-        if path is None:
-            missing.append(wish.label)
-            continue
-        policies.append(
-            Policy(
-                cgroup_id=observed.cgroup_ids[path],
-                path=path,
-                mode=held(observed.hold.cgroups.get(path), wish.mode),
-                ports=wish.ports,
-                receive_memory_limit=desired.receive_memory_limit,
-            )
-        )
-    return Resolved(tuple(policies), tuple(missing), held(observed.hold.mode, desired.mode))
-
-
-def held(hold: Mode | None, wished: Mode) -> Mode:
-    """An operator's hold wins over the wish."""
-    return wished if hold is None else hold
 
 
 def make_plan(desired: Desired, observed: Observed, paths: NodePaths, *, skip_missing: bool = False) -> Plan:
@@ -98,26 +46,47 @@ def make_plan(desired: Desired, observed: Observed, paths: NodePaths, *, skip_mi
         raise missing_cgroups(desired, resolved)
     object_file = require_object(observed)
     plan = list(ownership.mounting(observed.bpffs, paths))
-    loaded = observed.loaded
+    loaded, relays_found = observed.loaded, observed.relays
+    relays_wished = wished_relays(desired, observed, resolved)
     stale = list(loaded.stale_versions) if loaded is not None else []
     if loaded is not None and loaded.usable:
         plan += switching_off(loaded, resolved)
         loaded = replace(loaded, mode=mode_meanwhile(loaded.mode, resolved.mode))
     if loaded is not None and must_replace(loaded, desired):
+        plan += relays.unloading(relays_found, relays_wished)
         plan += unloading(loaded, object_file)
-        loaded, stale = None, []
+        loaded, stale, relays_found = None, [], replace(relays_found, loaded=None)
     if loaded is None:
         plan += loading(object_file, desired)
         loaded = Loaded(True, object_file.digest, Mode.OFF, desired.maximum_connections, True)
     elif loaded.digest != object_file.digest:
         plan += updating(loaded, object_file)
         stale.append(loaded.digest)
+    plan += denying(loaded.denied_networks, observed.denied.networks)
     plan += leaving(loaded, resolved)
     plan += joining(loaded, resolved)
+    relayed = relays.make_changes(relays_wished, relays_found)
+    plan += relayed.now
     plan += set_mode(loaded.mode, resolved.mode)
     # The version before is thrown away last: until then there is a way back to it.
     discarded = [discard_programs(version) for version in stale if version != object_file.digest]
-    return (*plan, *committing(desired, observed, paths), *discarded)
+    plan = [*plan, *committing(desired, observed, paths), *discarded, *relayed.last]
+    # Last of all: it cannot fail, and needs everything else in force.
+    adopts = plan and desired.adopt_existing and resolved.mode is Mode.ON
+    return (*plan, *([adopt_action(object_file)] if adopts else []))
+
+
+def wished_relays(desired: Desired, observed: Observed, resolved: Resolved) -> relays.Wish:
+    """Returns what relays need to know: the cgroups of their servers, by id."""
+    named = {policy.cgroup_id: policy.path for policy in resolved.policies}
+    attached = known_paths(observed.loaded)
+    return relays.Wish(desired.relays, named, {**attached, **named}, desired.maximum_connections)
+
+
+def known_paths(loaded: Loaded | None) -> dict[int, str]:
+    """Returns the paths of the attached cgroups that are still there, by id."""
+    attachments = loaded.attachments if loaded is not None else ()
+    return {entry.cgroup_id: entry.path for entry in attachments if entry.path is not None}
 
 
 def must_replace(loaded: Loaded, desired: Desired) -> bool:
@@ -162,6 +131,7 @@ def reloading(loaded: Loaded, object_file: ObjectFile | None) -> Plan:
         reason = f"the version {loaded.digest or 'with missing pins'} cannot be loaded again"
         return (Action("sockops.cannot_reload", "load the version before", {"reason": reason}),)
     steps = [load_action(object_file, loaded.maximum_connections)]
+    steps += denying((), loaded.denied_networks)
     for attachment in loaded.attachments:
         steps += rejoining(attachment)
     steps += set_mode(Mode.OFF, loaded.mode)
@@ -249,6 +219,19 @@ def switched_off() -> Action:
         "sockops.release",
         "give connections back to TCP",
         {"settle_seconds": SETTLE_SECONDS, "deadline_seconds": SETTLE_SECONDS},
+    )
+
+
+def adopt_action(object_file: ObjectFile) -> Action:
+    """Builds the adoption of live connections.
+
+    A run that changes something adopts; one that finds the node as wished does
+    not look. A later switch to off gives back what was adopted as all else.
+    """
+    return Action(
+        "sockops.adopt",
+        "take over the live connections between opted-in cgroups",
+        {"object": object_file.path},
     )
 
 
@@ -379,6 +362,8 @@ def removal(observed: Observed, paths: NodePaths) -> Plan:
     """Takes everything of sockops off the node."""
     plan: list[Action] = []
     if observed.loaded is not None:
+        before = relays.Wish((), {}, known_paths(observed.loaded), observed.loaded.maximum_connections)
+        plan += relays.unloading(observed.relays, before)
         plan += unloading(observed.loaded, observed.object_file)
     if observed.document is not None:
         path = paths.desired(NAME)
@@ -411,67 +396,3 @@ def require_object(observed: Observed) -> ObjectFile:
             remedy="run the role node_runtime first (playbooks/site.yml does)",
         )
     return observed.object_file
-
-
-def missing_cgroups(desired: Desired, resolved: Resolved) -> InvalidInput:
-    """Builds the error for cgroups that are wished but not there."""
-    first = next(wish for wish in desired.cgroups if wish.label in resolved.missing)
-    return InvalidInput(
-        wanted="the cgroup " + ", ".join(resolved.missing),
-        found="no such cgroup (looked for " + looked_for(first) + ")",
-        remedy="start what runs in it first, or name its parent cgroup",
-    )
-
-
-def looked_for(wish: CgroupWish) -> str:
-    """Lists the places where a cgroup was looked for."""
-    return ", ".join(wish.candidates)
-
-
-def describe(desired: Desired, observed: Observed) -> dict[str, Json]:
-    """Returns the state a plan leads to, in the words of describe_observed()."""
-    if not desired.present:
-        return {"state": "absent"}
-    resolved = resolve(desired, observed)
-    digest = observed.object_file.digest if observed.object_file else None
-    return {
-        "state": "present",
-        "mode": resolved.mode.value,
-        "object": digest,
-        "maximum_connections": desired.maximum_connections,
-        "cgroups": {
-            policy.path: describe_policy(policy.mode, policy.ports, policy.receive_memory_limit)
-            for policy in resolved.policies
-        },
-    }
-
-
-def describe_observed(observed: Observed) -> dict[str, Json]:
-    """Returns what was observed, for the diff. Only what an operator can wish for."""
-    loaded = observed.loaded
-    if loaded is None:
-        return {"state": "absent"}
-    if not loaded.complete:
-        return {"state": "incomplete"}
-    return {
-        "state": "present",
-        "mode": loaded.mode.value,
-        "object": loaded.digest,
-        "maximum_connections": loaded.maximum_connections,
-        "cgroups": {
-            entry.path or f"gone (id {entry.cgroup_id})": describe_policy(
-                entry.mode, entry.ports, entry.receive_memory_limit
-            )
-            for entry in loaded.attachments
-            if entry.attached or entry.path is None
-        },
-    }
-
-
-def describe_policy(mode: Mode, ports: tuple[PortRange, ...], receive_memory_limit: int) -> dict[str, Json]:
-    """Returns one cgroup's part of a description."""
-    return {
-        "mode": mode.value,
-        "ports": [str(entry) for entry in ports] or "all",
-        "receive_memory_limit": receive_memory_limit,
-    }

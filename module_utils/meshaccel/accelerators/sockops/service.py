@@ -7,6 +7,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 
 from ... import engine, holds
 from ...bpf import maps
@@ -15,12 +16,22 @@ from ...model import Json, Mode
 from ...paths import NodePaths
 from ...system import cgroups, files
 from . import NAME, layout
+from .denials.handlers import DenialHandlers
+from .denials.observe import Denied
+from .denials.plan import describe as describe_denied
+from .description import describe, describe_observed
 from .desired import Desired, load_document, parse
 from .handlers import Handlers
-from .observe import Observed, Places, observe, observe_loaded, pins_complete
-from .plan import describe, describe_observed, make_plan, resolve, switched_off
+from .object_file import Objects
+from .observe import Observed, Places, denied_here, observe, observe_loaded, pins_complete
+from .plan import make_plan, switched_off
+from .relays.handlers import RelayHandlers
+from .relays.observe import Places as RelayPlaces
+from .relays.status import relays_status
+from .resolution import resolve
 
 ABSENT = {"state": "absent"}
+MOST_KEYS_WALKED = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -28,27 +39,35 @@ class Sockops:
     """The accelerator on one node.
 
     With an expected digest plans are made for that object, installed or not;
-    loading checks that it is the one. Without, the installed one is meant.
+    loading checks that it is the one. Without, the installed one is meant. The
+    object for relays lies beside it and has a digest of its own.
     """
 
     paths: NodePaths
     hierarchy: cgroups.Hierarchy
     object_path: str
     expected_digest: str | None = None
-    cgroup_links: bool = True
+    expected_relay_digest: str | None = None
 
     @classmethod
-    def on_this_node(cls, paths: NodePaths, expected_digest: str | None = None) -> Sockops:
+    def on_this_node(
+        cls,
+        paths: NodePaths,
+        expected_digest: str | None = None,
+        expected_relay_digest: str | None = None,
+    ) -> Sockops:
         """Returns the accelerator of an installation; raises Unsupported without cgroup2."""
-        return cls(paths, cgroups.hierarchy(), paths.bpf_object(NAME), expected_digest)
+        path = paths.bpf_object(NAME)
+        return cls(paths, cgroups.hierarchy(), path, expected_digest, expected_relay_digest)
 
     def parse(self, raw: Mapping[str, Json]) -> Desired:
         """Parses role variables; raises InvalidInput."""
         return parse(raw, self.hierarchy)
 
-    def observe(self, desired: Desired) -> Observed:
-        """Reads the node's state for a wish."""
-        return observe(desired, self.paths, self.hierarchy, self.object_path, self.expected_digest)
+    def observe(self, desired: Desired, denied: Denied) -> Observed:
+        """Reads the node's state for a wish, and for what it denies here."""
+        objects = Objects.find(self.object_path, self.expected_digest, self.expected_relay_digest)
+        return observe(desired, self.paths, self.hierarchy, objects, denied=denied)
 
     def converge(
         self,
@@ -63,11 +82,16 @@ class Sockops:
         Raises MeshaccelError; on failure the node is back where it was, or the
         error says what is not.
         """
-        handlers = Handlers(self.paths, self.hierarchy, cgroup_links=self.cgroup_links)
+        handlers, places = Handlers(self.paths, self.hierarchy), Places.of(self.paths)
+        denied = denied_here(desired, self.hierarchy)
         outcome = engine.converge(
-            lambda: self.observe(desired),
+            lambda: self.observe(desired, denied),
             lambda seen: make_plan(desired, seen, self.paths, skip_missing=skip_missing),
-            handlers.table(),
+            {
+                **handlers.table(),
+                **DenialHandlers(places).table(),
+                **RelayHandlers(places.root, self.hierarchy).table(),
+            },
             check_mode=check_mode,
             before_action=before_action,
         )
@@ -75,7 +99,7 @@ class Sockops:
             outcome.actions,
             describe_observed(outcome.before),
             describe(desired, outcome.before),
-            tuple(handlers.notes),
+            (*handlers.notes, *denied.notes),
         )
 
     def restore(self, before_action: engine.BeforeAction = engine.ignore) -> engine.Result:
@@ -95,7 +119,7 @@ class Sockops:
             )
         desired = load_document(content, path)
         result = self.converge(desired, skip_missing=True, before_action=before_action)
-        missing = resolve(desired, self.observe(desired)).missing
+        missing = resolve(desired, self.observe(desired, Denied())).missing
         left_out = tuple(f"cgroup {name} is not there; restore again once it is" for name in missing)
         return replace(result, notes=(*result.notes, *left_out))
 
@@ -138,6 +162,17 @@ class Sockops:
             kept[path] = kept_mode
         holds.write(self.paths, NAME, replace(before, cgroups=kept))
 
+    def adopt(self) -> str:
+        """Takes over the live connections between opted-in cgroups; returns what came of it.
+
+        The caller holds the node's lock. Takes half a second, at most some five.
+        Raises Unsupported when the kernel cannot (5.12 and newer can).
+        """
+        # Reading sockets costs imports that nothing else here has a use for.
+        from .adoption.service import adopt_live_connections
+
+        return str(adopt_live_connections(self.object_path, Places.of(self.paths), self.hierarchy))
+
     def release(self) -> tuple[str, ...]:
         """Gives connections that are switched off back to plain TCP.
 
@@ -161,6 +196,7 @@ class Sockops:
             "held": hold_words(self.paths),
             "object": loaded.digest,
             "maximum_connections": loaded.maximum_connections,
+            "denied_networks": describe_denied(loaded.denied_networks),
             "connections": self.live_sockets() // layout.SOCKETS_PER_CONNECTION,
             "cgroups": {
                 entry.path or f"gone (id {entry.cgroup_id})": {
@@ -172,6 +208,7 @@ class Sockops:
                 for entry in loaded.attachments
             },
             "counters": total(list(counters.values())),
+            "relays": relays_status(RelayPlaces.below(Places.of(self.paths).root)),
         }
 
     def counters(self) -> dict[int, dict[str, int]]:
@@ -192,7 +229,8 @@ class Sockops:
         with maps.Map.pinned(
             Places.of(self.paths).map("sockets"), ctypes.c_uint64, ctypes.c_uint64
         ) as sockets:
-            return sum(1 for _ in sockets.keys())
+            # A key that goes while the kernel looks for the next begins the walk anew.
+            return len({key.value for key in islice(sockets.keys(), MOST_KEYS_WALKED)})
 
     def _write_cgroup_mode(self, path: str, mode: Mode) -> None:
         loaded = observe_loaded(Places.of(self.paths), self.hierarchy, {})

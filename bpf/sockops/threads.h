@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/*
+ * Threads inside the kernel's calls on a socket: how many, and how many asleep.
+ */
+#ifndef MESHACCEL_SOCKOPS_THREADS_H
+#define MESHACCEL_SOCKOPS_THREADS_H
+
+#include "maps.h"
+
+/* More wait queue entries than this are not looked through. */
+#define QUEUE_LIMIT 32
+#define TOO_MANY_SLEEPERS (~0U)
+
+/*
+ * The function of a wait queue entry of a thread that sleeps in a socket call. A
+ * kernel that does not tell its symbols has no sleepers as far as this goes.
+ */
+extern const void woken_wake_function __ksym __weak;
+
+/* Each thread in sockmap's sending or receiving holds a reference, beside the one of the hash. */
+static __always_inline __u32 threads_inside(const struct sk_psock *psock)
+{
+	return BPF_CORE_READ(psock, refcnt.refs.counter) - 1;
+}
+
+static __always_inline bool is_sleeper(const struct wait_queue_entry *entry)
+{
+	return &woken_wake_function && BPF_CORE_READ(entry, func) == &woken_wake_function;
+}
+
+static __always_inline struct wait_queue_entry *entry_of(const struct list_head *at)
+{
+	return (void *)at - bpf_core_field_offset(struct wait_queue_entry, entry);
+}
+
+/* The head of the list of whoever waits for the socket: sleepers, and polls that others sleep in. */
+static __always_inline struct list_head *wait_queue_of(__u64 socket)
+{
+	struct socket_wq *queue = BPF_CORE_READ((struct sock *)socket, sk_wq);
+
+	return queue ? (void *)queue + bpf_core_field_offset(struct socket_wq, wait.head) : 0;
+}
+
+/*
+ * How many threads sleep in calls on a socket. The caller holds the socket's
+ * lock: a sleeper takes it before it leaves the queue.
+ */
+static __always_inline __u32 sleeping_threads(__u64 socket)
+{
+	struct list_head *head = wait_queue_of(socket), *at;
+	__u32 count = 0;
+
+	if (!head)
+		return 0;
+	at = BPF_CORE_READ(head, next);
+	for (__u32 i = 0; i < QUEUE_LIMIT; i++) {
+		if (at == head)
+			return count;
+		if (is_sleeper(entry_of(at)))
+			count++;
+		at = BPF_CORE_READ(at, next);
+	}
+	return TOO_MANY_SLEEPERS;
+}
+
+#endif

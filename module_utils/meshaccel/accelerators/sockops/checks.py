@@ -1,0 +1,85 @@
+# Copyright (c) meshaccel contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Single values of a wish: what is wrong with one is said in its own words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NoReturn
+
+from ...errors import InvalidInput
+from ...model import Json
+
+LONGEST_NUMBER = 18
+
+
+def listed(raw: Mapping[str, Json], key: str) -> Sequence[Json]:
+    """Returns a list-valued key; absent means empty."""
+    value = raw.get(key)
+    if value is None:
+        return ()
+    if isinstance(value, (str, bytes)) or not isinstance(value, Sequence):
+        invalid(f"a list for sockops_{key}", repr(value), "write it as a YAML list")
+    return tuple(value)
+
+
+def choice(raw: Mapping[str, Json], key: str, allowed: tuple[str, ...], default: str) -> str:
+    """Returns a key that has a closed set of values."""
+    value = raw.get(key)
+    if value is None:
+        return default
+    # YAML 1.1 reads a bare on or off as a boolean.
+    if isinstance(value, bool) and "on" in allowed:
+        return "on" if value else "off"
+    if value not in allowed:
+        invalid(f"{key} to be one of {', '.join(allowed)}", repr(value), "correct it")
+    return str(value)
+
+
+def number(raw: Mapping[str, Json], key: str, default: int, smallest: int, largest: int) -> int:
+    """Returns a whole number within its limits."""
+    value = raw.get(key)
+    if value is None:
+        return default
+    if isinstance(value, bool) or not is_number(str(value)):
+        invalid(f"a whole number for sockops_{key}", repr(value), "correct it")
+    if not smallest <= int(value) <= largest:
+        invalid(f"sockops_{key} from {smallest} to {largest}", str(value), "correct it")
+    return int(value)
+
+
+def boolean(raw: Mapping[str, Json], key: str) -> bool:
+    """Returns a key that is true or false; absent means false."""
+    value = raw.get(key)
+    if value is None:
+        return False
+    # A template of Ansible's may hand over the word.
+    if str(value).lower() not in ("true", "false"):
+        invalid(f"true or false for sockops_{key}", repr(value), "correct it")
+    return str(value).lower() == "true"
+
+
+def is_number(text: str) -> bool:
+    """True for plain decimal digits, few enough that int() takes them."""
+    return text.isascii() and text.isdigit() and len(text) <= LONGEST_NUMBER
+
+
+def given(raw: Mapping[str, Json], key: str) -> Json:
+    """Returns a list-valued key; absent or null means an empty list."""
+    return [] if raw.get(key) is None else raw[key]
+
+
+def reject_unknown(raw: Mapping[str, Json], known: frozenset[str], where: str) -> None:
+    """Raises InvalidInput for a key that means nothing here."""
+    unknown = sorted(set(map(str, raw)) - known)
+    if unknown:
+        invalid(
+            f"only {', '.join(sorted(known))} in {where}",
+            ", ".join(unknown),
+            "check the spelling",
+        )
+
+
+def invalid(wanted: str, found: str, remedy: str) -> NoReturn:
+    """Raises InvalidInput."""
+    raise InvalidInput(wanted=wanted, found=found, remedy=remedy)
