@@ -16,12 +16,9 @@
 static __always_inline bool port_matches(const struct connection_view *view,
 					 const struct sockops_policy *policy)
 {
-	const struct sockops_port_range *ranges = policy->port_ranges;
-
-	if (policy->port_range_count == 0)
-		return true;
-	return port_in(ranges, policy->port_range_count, view->local_port) ||
-	       port_in(ranges, policy->port_range_count, view->remote_port);
+	return !policy->port_range_count ||
+	       either_port_in(policy->port_ranges, policy->port_range_count, view->local_port,
+			      view->remote_port);
 }
 
 static __always_inline void set_client(struct sockops_end *end, const struct connection_view *view,

@@ -8,9 +8,6 @@
 
 #include "view.h"
 
-#define IP_VERSION_4 4
-#define IP_VERSION_6 6
-
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
@@ -36,16 +33,24 @@ static __always_inline bool any_denied(void)
 	return found && found->networks;
 }
 
-static __always_inline bool is_ipv4(const __u32 *address)
+/*
+ * 4 or 6, of both ends. Without a branch, as either_port_in(): negating what is
+ * zero for v4-mapped addresses alone tells them apart by its sign.
+ */
+static __always_inline __u32 ip_version(const struct connection_view *view)
 {
-	return !address[0] && !address[1] && address[2] == bpf_htonl(0xffff);
+	const __u32 *address = view->remote_address;
+	__u64 prefix = address[0] | address[1] | (address[2] ^ bpf_htonl(0xffff));
+
+	return 4 + 2 * (-prefix >> 63);
 }
 
-static __always_inline bool address_denied(const __u32 *address, const struct connection_view *view)
+static __always_inline bool address_denied(const __u32 *address, __u32 version,
+					   const struct connection_view *view)
 {
 	struct sockops_network key = {
 		.prefix_length = 8 * (sizeof(key) - sizeof(key.prefix_length)),
-		.version = is_ipv4(address) ? IP_VERSION_4 : IP_VERSION_6,
+		.version = version,
 		.address = {address[0], address[1], address[2], address[3]},
 	};
 	struct sockops_denied_ports *ports = bpf_map_lookup_elem(&denied_networks, &key);
@@ -53,14 +58,16 @@ static __always_inline bool address_denied(const __u32 *address, const struct co
 	if (!ports)
 		return false;
 	return !ports->port_range_count ||
-	       port_in(ports->port_ranges, ports->port_range_count, view->local_port) ||
-	       port_in(ports->port_ranges, ports->port_range_count, view->remote_port);
+	       either_port_in(ports->port_ranges, ports->port_range_count, view->local_port,
+			      view->remote_port);
 }
 
 static __always_inline bool view_denied(const struct connection_view *view)
 {
-	return address_denied(view->local_address, view) ||
-	       address_denied(view->remote_address, view);
+	__u32 version = ip_version(view);
+
+	return address_denied(view->local_address, version, view) ||
+	       address_denied(view->remote_address, version, view);
 }
 
 /* Whether a connection is denied as this end sees it. */

@@ -22,38 +22,49 @@
 #define NAGLE_OFF 1
 
 /*
- * A stream is so many writes, none above the largest, to a reader that has more
- * than some writes unread. Nagle's algorithm joins writes at once; without it
- * TCP does so under a backlog only. Above the largest size handing over is the
- * cheaper way. All measured with tests/bench, sockops-grid.
+ * A stream is so many writes more to a reader that has some unread than to one
+ * that has not, none above the largest. Nagle's algorithm joins writes at once;
+ * without it TCP does so under a backlog only. Above the largest size handing
+ * over is the cheaper way. All measured with tests/bench, sockops-grid.
  */
+#define STREAM_SCORE 1024
 #define NAGLE_LARGEST_WRITE 24576
-#define NAGLE_UNREAD_WRITES 0
-#define NAGLE_SCORE 1024
 #define NO_DELAY_LARGEST_WRITE 12288
 #define NO_DELAY_UNREAD_WRITES 32
-#define NO_DELAY_SCORE 1024
 
+static __always_inline bool reader_is_behind(struct tcp_sock *sender, __u32 unread, __u32 size)
+{
+	if (!(BPF_CORE_READ_BITFIELD(sender, nonagle) & NAGLE_OFF))
+		return size <= NAGLE_LARGEST_WRITE;
+	return size <= NO_DELAY_LARGEST_WRITE && unread > NO_DELAY_UNREAD_WRITES * size;
+}
+
+/*
+ * Looks at one more write; returns whether the socket is to leave. It does while
+ * nothing waits unread: bytes of TCP behind redirected ones would be past a
+ * short read, which some programs take for the end of what there is.
+ */
 static __always_inline bool is_stream(struct sockops_socket_state *state, struct tcp_sock *sender,
 				      int receive_memory, __u32 size)
 {
-	__u32 unread = receive_memory > 0 ? receive_memory : 0;
-	bool no_delay;
-
-	if (unread && size <= NAGLE_LARGEST_WRITE && state->has_callbacks) {
-		no_delay = BPF_CORE_READ_BITFIELD(sender, nonagle) & NAGLE_OFF;
-		if (!no_delay)
-			return ++state->stream_score >= NAGLE_SCORE;
-		if (size <= NO_DELAY_LARGEST_WRITE && unread > NO_DELAY_UNREAD_WRITES * size)
-			return ++state->stream_score >= NO_DELAY_SCORE;
+	if (receive_memory <= 0) {
+		if (state->stream_score >= STREAM_SCORE)
+			return state->has_callbacks;
+		if (state->stream_score)
+			state->stream_score--;
+		return false;
 	}
-	if (state->stream_score)
+	if (reader_is_behind(sender, receive_memory, size)) {
+		if (state->stream_score < 2 * STREAM_SCORE)
+			state->stream_score++;
+	} else if (state->stream_score) {
 		state->stream_score--;
+	}
 	return false;
 }
 
 /* So many bytes of a stretch tell which way a connection goes for the most part. */
-#define STRETCH_BYTES 33554432
+#define STRETCH_BYTES 134217728
 
 /* For a message that goes by TCP because others did before. */
 static __always_inline bool mostly_by_tcp(struct sockops_socket_state *state, __u32 size)

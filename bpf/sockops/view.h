@@ -49,17 +49,17 @@ static __always_inline void view_context(struct connection_view *view, struct bp
 /* The address may be stale: see look_at() in message.h. */
 static __always_inline void view_socket(struct connection_view *view, __u64 socket)
 {
-	struct sock_common *common = (struct sock_common *)socket;
+	struct sock *sock = (struct sock *)socket;
 
-	view->local_port = BPF_CORE_READ(common, skc_num);
-	view->remote_port = bpf_ntohs(BPF_CORE_READ(common, skc_dport));
-	if (BPF_CORE_READ(common, skc_family) == AF_INET) {
-		map_ipv4(view->local_address, BPF_CORE_READ(common, skc_rcv_saddr));
-		map_ipv4(view->remote_address, BPF_CORE_READ(common, skc_daddr));
+	view->local_port = BPF_CORE_READ(sock, __sk_common.skc_num);
+	view->remote_port = bpf_ntohs(BPF_CORE_READ(sock, __sk_common.skc_dport));
+	if (BPF_CORE_READ(sock, __sk_common.skc_family) == AF_INET) {
+		map_ipv4(view->local_address, BPF_CORE_READ(sock, __sk_common.skc_rcv_saddr));
+		map_ipv4(view->remote_address, BPF_CORE_READ(sock, __sk_common.skc_daddr));
 		return;
 	}
-	BPF_CORE_READ_INTO(&view->local_address, common, skc_v6_rcv_saddr);
-	BPF_CORE_READ_INTO(&view->remote_address, common, skc_v6_daddr);
+	BPF_CORE_READ_INTO(&view->local_address, sock, __sk_common.skc_v6_rcv_saddr);
+	BPF_CORE_READ_INTO(&view->remote_address, sock, __sk_common.skc_v6_daddr);
 }
 
 #endif

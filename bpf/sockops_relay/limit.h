@@ -4,9 +4,8 @@
  * wait in the partner's queue without limit or charge, so TCP's own window
  * never closes. From the limit on acknowledgements are held back, first most,
  * then all: the sender comes to the end of its window and tries again some
- * milliseconds later, with nothing lost. What it may send until then is known,
- * the receive buffer that TCP has promised; packets beyond that are dropped,
- * before TCP has seen them.
+ * milliseconds later, with nothing lost. As much again is left for what it has
+ * under way by then; packets beyond that are dropped, before TCP has seen them.
  */
 #ifndef MESHACCEL_RELAY_LIMIT_H
 #define MESHACCEL_RELAY_LIMIT_H
@@ -23,6 +22,8 @@
 #define RELAY_TCP_DATA_OFFSET 12
 #define RELAY_TCP_FLAGS 13
 #define RELAY_TCP_FLAGS_ACKNOWLEDGEMENT 0x10
+/* What a sender may have under way, at least: TCP opens its window far for a fast reader. */
+#define RELAY_LEAST_WINDOW (4 << 20)
 /* Often enough that the sender does not take the silence for a loss. */
 #define RELAY_ACKNOWLEDGEMENT_NANOSECONDS 4000000
 
@@ -88,7 +89,7 @@ static __always_inline enum relay_level relay_level_of(const struct sockops_rela
 	struct sockops_relay_end *partner = relay_partner(end);
 	struct sockops_policy *policy;
 	struct relay_view view = {};
-	__u64 held, promised;
+	__u64 held, limit, window;
 
 	if (!partner || !relay_look_at(partner, end->partner, &view))
 		return RELAY_LEVEL_LOW;
@@ -97,14 +98,13 @@ static __always_inline enum relay_level relay_level_of(const struct sockops_rela
 		return RELAY_LEVEL_LOW;
 	held = relay_backlog(end, &view) +
 	       (__u64)view.waiting_packets * RELAY_PACKET_DESCRIPTION_BYTES;
-	if (held < policy->receive_memory_limit)
+	limit = policy->receive_memory_limit;
+	window = limit > RELAY_LEAST_WINDOW ? limit : RELAY_LEAST_WINDOW;
+	if (held < limit)
 		return RELAY_LEVEL_LOW;
-	promised = relay_receive_buffer(end->socket);
-	if (held < policy->receive_memory_limit + promised)
+	if (held < limit + window)
 		return RELAY_LEVEL_OVER_LIMIT;
-	if (held < policy->receive_memory_limit + 2 * promised)
-		return RELAY_LEVEL_FULL;
-	return RELAY_LEVEL_EXCEEDED;
+	return held < limit + 2 * window ? RELAY_LEVEL_FULL : RELAY_LEVEL_EXCEEDED;
 }
 
 static __always_inline struct sockops_relay_counters *

@@ -40,7 +40,6 @@ struct socket_wq___relay {
 struct sock___relay {
 	void *sk_socket;
 	struct socket_wq___relay *sk_wq;
-	int sk_rcvbuf;
 };
 
 struct sk_buff_head___relay {
@@ -85,11 +84,6 @@ static __always_inline bool relay_blocks(__u64 socket)
 static __always_inline bool relay_is_accepted(__u64 socket)
 {
 	return BPF_CORE_READ((struct sock___relay *)socket, sk_socket);
-}
-
-static __always_inline __u32 relay_receive_buffer(__u64 socket)
-{
-	return BPF_CORE_READ((struct sock___relay *)socket, sk_rcvbuf);
 }
 
 struct relay_view {

@@ -250,6 +250,16 @@ def test_an_update_leaves_no_moment_unattached(own_cgroups: Cgroups, marked_obje
         assert {number for sample in samples for number in sample} <= {1, 2}
 
 
+def test_an_update_passes_over_a_cgroup_that_is_gone(own_cgroups: Cgroups, marked_object: Path) -> None:
+    """Pods come and go: the kernel takes no other program for what is attached nowhere."""
+    with installation() as node:
+        with TestCgroup("short-lived") as third:
+            present(node, [*own_cgroups.paths, third.relative_path])
+        assert present(replace(node, object_path=str(marked_object)), own_cgroups.paths).changed
+        assert set(node.status()["cgroups"]) == set(own_cgroups.paths)
+        assert_accelerates(replace(node, object_path=str(marked_object)), own_cgroups)
+
+
 def test_a_replaced_table_keeps_old_connections_alive(own_node: Sockops, own_cgroups: Cgroups) -> None:
     """A change of capacity needs new tables: who was accelerated goes on by TCP."""
     with (

@@ -127,7 +127,9 @@ class Handlers:
         with self._program(digest, "meshaccel_connection") as program:
             for index in list_directory(self._places.links):
                 with opened(self._places.link(int(index))) as link:
-                    attach.update_link(link, program)
+                    # The link of a cgroup that is gone has no program any more.
+                    if attach.link_information(link).cgroup_id:
+                        attach.update_link(link, program)
         self._write_control(self._mode(), digest)
 
     def discard_programs(self, arguments: Mapping[str, Json]) -> None:
