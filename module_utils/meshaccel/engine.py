@@ -22,6 +22,9 @@ Handler = Callable[[Mapping[str, Json]], None]
 #: Called before each action; tests and fault injection hook in here.
 BeforeAction = Callable[[Action], None]
 
+#: In the place of an error of the way back.
+NO_WAY_BACK = "all was done but the removal of what was replaced, so nothing was undone"
+
 
 @dataclass(frozen=True)
 class Outcome(Generic[State]):
@@ -72,9 +75,9 @@ def apply(plan: Plan, handlers: Mapping[str, Handler], before_action: BeforeActi
     """
     done: list[Action] = []
     for action in plan:
-        done.append(action)
         try:
             before_action(action)
+            done.append(action)
             handlers[action.kind](action.arguments)
         except (MeshaccelError, OSError) as error:
             undo_errors = undo(tuple(done), handlers)
@@ -86,7 +89,12 @@ def apply(plan: Plan, handlers: Mapping[str, Handler], before_action: BeforeActi
 
 
 def undo(done: Plan, handlers: Mapping[str, Handler]) -> tuple[str, ...]:
-    """Walks back over actions; returns the errors met, without stopping at one."""
+    """Walks back over actions; returns the errors met, without stopping at one.
+
+    Does nothing once what the plan has replaced is being removed.
+    """
+    if any(action.tidies for action in done):
+        return (NO_WAY_BACK,)
     errors: list[str] = []
     for action in reversed(done):
         for step in action.undo:
@@ -101,7 +109,7 @@ def failure(action: Action, cause: str, undo_errors: tuple[str, ...]) -> ApplyFa
     """Builds the error for an action that failed and its way back."""
     if undo_errors:
         remedy = (
-            "undoing it failed as well (" + "; ".join(undo_errors) + "): "
+            "not all was undone (" + "; ".join(undo_errors) + "): "
             "run again once the causes are mended, or remove with state absent"
         )
     else:

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import time
@@ -18,6 +19,8 @@ from .system import files
 WAIT_SECONDS = 10.0
 PAUSE_SECONDS = 0.05
 HOLDER_BYTES = 200
+#: What open() says of a symlink and of a directory.
+NO_FILE_OF_OURS = (errno.ELOOP, errno.EISDIR)
 
 
 @contextmanager
@@ -78,7 +81,9 @@ def open_lock(paths: NodePaths) -> int:
         except FileNotFoundError:
             continue
         except OSError as error:
-            raise files.refuse(paths.lock, "the lock file") from error
+            if error.errno in NO_FILE_OF_OURS:
+                raise files.refuse(paths.lock, "the lock file") from error
+            raise
 
 
 def lock_without_waiting(descriptor: int) -> bool:

@@ -29,13 +29,15 @@ class Action:
     """One step of a plan: plain data, and the way back as plain data.
 
     ``undo`` restores what was observed before the plan was made. It is empty
-    only where there is nothing to restore.
+    only where there is nothing to restore, or no way back: ``tidies`` marks the
+    removal of what the plan has replaced, after which nothing is undone.
     """
 
     kind: str
     summary: str
     arguments: Mapping[str, Json] = field(default_factory=dict)
     undo: tuple[Action, ...] = ()
+    tidies: bool = False
 
     def as_dict(self) -> dict[str, Json]:
         """Returns the action as Ansible and ``--json`` show it, without undo."""

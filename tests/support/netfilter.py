@@ -140,11 +140,6 @@ def masquerade_with_random_ports(
     rule.add(namespace, tool)
 
 
-def drop_received(namespace: NetworkNamespace) -> None:
-    """Drop every TCP packet that arrives in here from now on."""
-    _add_nft_rule(namespace, "drop", "type filter hook input priority 0;", "meta l4proto tcp drop")
-
-
 @dataclass(frozen=True)
 class Rule:
     """One rule of the nat table, in the words of either tool."""

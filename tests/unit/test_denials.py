@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from meshaccel.accelerators.sockops import layout
 from meshaccel.accelerators.sockops.denials import desired, networks, nft_sets, table
 from meshaccel.accelerators.sockops.denials.desired import Denials
 from meshaccel.accelerators.sockops.denials.executables import DEFAULT_EXECUTABLES, outermost
@@ -194,7 +195,7 @@ def test_ports_that_touch_take_one_range() -> None:
 
 
 def test_a_table_without_room_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(networks.layout, "DENIED_NETWORKS", 2)
+    monkeypatch.setattr(layout, "DENIED_NETWORKS", 2)
     with pytest.raises(InvalidInput, match="at most 2 denied networks"):
         flatten(denied("10.0.0.1", "10.0.0.2", "10.0.0.3"))
     assert len(flatten(denied("10.0.0.1", "10.0.0.2", "10.0.0.0/30"))) == 1

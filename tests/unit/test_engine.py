@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -109,7 +110,19 @@ def test_a_hook_that_fails_keeps_its_action_from_running() -> None:
     journal = Journal()
     with pytest.raises(ApplyFailed):
         engine.apply(PLAN, journal.handlers(), refuse)
-    assert journal.entries == ["1", "-2", "--2", "-1", "--1"]
+    assert journal.entries == ["1", "-1", "--1"]
+
+
+@pytest.mark.parametrize("error", [OSError(5, "broken"), KeyboardInterrupt()], ids=repr)
+def test_once_what_was_replaced_is_being_removed_nothing_is_undone(error: BaseException) -> None:
+    plan = (PLAN[0], dataclasses.replace(PLAN[1], tidies=True), PLAN[2])
+    for name, done in {"1": ["1", "-1", "--1"], "2": ["1", "2"], "3": ["1", "2", "3"]}.items():
+        journal = Journal(errors={name: error})
+        with pytest.raises((ApplyFailed, KeyboardInterrupt)) as caught:
+            engine.apply(plan, journal.handlers())
+        assert journal.entries == done
+        if isinstance(caught.value, ApplyFailed):
+            assert bool(caught.value.undo_errors) == (name != "1")
 
 
 # ---- converge ----

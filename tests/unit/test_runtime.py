@@ -363,7 +363,7 @@ def test_releases_that_were_removed_in_part_are_not_said_to_be_back(
 
     node.install()
     monkeypatch.setattr(release, "remove_all", removed_in_part)
-    with pytest.raises(ApplyFailed, match=r"undoing it failed as well .* run the playbook again"):
+    with pytest.raises(ApplyFailed, match=r"not all was undone .* run the playbook again"):
         runtime_service.run(ABSENT, node.paths)
 
 

@@ -134,14 +134,23 @@ def test_a_failure_before_anything_is_lost_for_good_can_always_be_undone(scenari
 
 
 def lost_for_good(scenario: Scenario) -> set[str]:
-    """Return the summaries of actions that throw away a version whose object is no longer installed."""
-    observed = scenario.observe()
+    """Return the summaries of actions that tidy, or throw away a version whose object is no longer installed."""
+    observed, plan = scenario.observe(), scenario.plan()
     loaded, installed = observed.loaded, observed.object_file
     assert installed is not None
+    lost = {action.summary for action in plan if action.tidies}
     if loaded is None or (loaded.usable and loaded.digest == installed.digest):
-        return set()
-    final = {"sockops.unload", "sockops.discard_programs"}
-    return {action.summary for action in scenario.plan() if action.kind in final}
+        return lost
+    return lost | {action.summary for action in plan if action.kind == "sockops.unload"}
+
+
+@many
+@given(scenarios())
+def test_a_failure_while_tidying_leaves_nothing_else_to_do(scenario: Scenario) -> None:
+    tidying = {action.summary for action in scenario.plan() if action.tidies}
+    for error, failed in failures(scenario):
+        if error.wanted in tidying:
+            assert {action.summary for action in failed.plan()} <= tidying
 
 
 def failures(scenario: Scenario) -> Iterator[tuple[ApplyFailed, Scenario]]:

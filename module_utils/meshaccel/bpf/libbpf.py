@@ -14,6 +14,7 @@ import ctypes
 import errno
 import functools
 import os
+import signal
 from collections.abc import Iterator
 from typing import Any
 
@@ -26,6 +27,8 @@ MESSAGE_LINES_KEPT = 12
 #: A verifier log comes as one message; its end is what counts, so it must fit.
 MESSAGE_BYTES = 4 << 20
 WARN_LEVEL = 0
+#: What ends a run. Python drops the exception of a handler that runs in a ctypes callback.
+ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 _Pointer = ctypes.c_void_p
 _Int = ctypes.c_int
@@ -129,15 +132,20 @@ class Library:
 
     @contextlib.contextmanager
     def messages(self) -> Iterator[list[str]]:
-        """Collects what libbpf prints at warning level while the block runs."""
+        """Collects what libbpf prints at warning level while the block runs.
+
+        A signal that ends the run waits until then.
+        """
         self._messages = []
         # Each time, since libbpf has one printer for all of a process.
         self._library.libbpf_set_print(self._callback)
         collected: list[str] = []
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING_SIGNALS)
         try:
             yield collected
         finally:
             collected.extend(line for line in self._messages if line.strip())
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
     def call(self, what: str, name: str, *arguments: object) -> int:
         """Calls a libbpf function; raises BpfError with errno for -1 or NULL.

@@ -169,7 +169,7 @@ def switch_programs(digest: str, undo: Plan) -> Action:
 
 def discard_programs(digest: str) -> Action:
     """Builds the removal of a version's program pins."""
-    return Action("sockops.discard_programs", f"discard sockops {digest}", {"digest": digest})
+    return Action("sockops.discard_programs", f"discard sockops {digest}", {"digest": digest}, tidies=True)
 
 
 def switching_off(loaded: Loaded, resolved: Resolved) -> Plan:

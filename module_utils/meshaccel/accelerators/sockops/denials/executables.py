@@ -4,11 +4,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from ....errors import Unsupported
 from ....model import Json
 from ....system import cgroups, processes
 from ..checks import invalid
@@ -70,13 +70,28 @@ def find(
 def first_denied(members: Iterable[int], wanted: frozenset[str]) -> tuple[int, str] | None:
     """Returns the first of these processes whose executable is denied, with it."""
     for process_id in members:
-        # It may have ended; a kernel thread has none.
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            executable = os.readlink(f"{processes.PROCESSES}/{process_id}/exe")
-            executable = executable.removesuffix(REPLACED)
-            if executable in wanted or os.path.basename(executable) in wanted:
-                return process_id, executable
+        executable = executable_of(process_id)
+        if executable in wanted or os.path.basename(executable) in wanted:
+            return process_id, executable
     return None
+
+
+def executable_of(process_id: int) -> str:
+    """Returns the path of what a process runs; empty for one that has ended and for a kernel thread.
+
+    Raises Unsupported without the right to see it (proc(5), ptrace(2) on access modes).
+    """
+    try:
+        path = os.readlink(f"{processes.PROCESSES}/{process_id}/exe")
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+    except PermissionError as error:
+        raise Unsupported(
+            wanted=f"to see what process {process_id} of an opted-in cgroup runs",
+            found="that it is not permitted",
+            remedy="run as root with CAP_SYS_PTRACE, or with no sockops_denied_executables",
+        ) from error
+    return path.removesuffix(REPLACED)
 
 
 def outermost(paths: Iterable[str]) -> list[str]:

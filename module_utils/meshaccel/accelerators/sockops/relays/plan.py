@@ -126,7 +126,7 @@ def switch(digest: str, undo: Plan) -> Action:
 
 def discard(digest: str) -> Action:
     """Builds the removal of a version's program pins."""
-    return Action("sockops.relays_discard", f"discard relays {digest}", {"digest": digest})
+    return Action("sockops.relays_discard", f"discard relays {digest}", {"digest": digest}, tidies=True)
 
 
 def leaving(loaded: Loaded, wish: Wish) -> Plan:
