@@ -14,6 +14,7 @@ from .accelerators.sockops import NAME as SOCKOPS
 from .accelerators.sockops.layout import SOCKETS_PER_CONNECTION
 from .accelerators.sockops.service import Sockops
 from .errors import InvalidInput, MeshaccelError
+from .lock import node_lock
 from .model import Json, Mode
 from .paths import NodePaths
 
@@ -21,6 +22,7 @@ EPILOG = """examples:
   meshaccel off sockops                      all traffic back to the kernel, at once
   meshaccel off sockops --cgroup envoy.slice one cgroup only
   meshaccel on sockops                       lift what off or drain held
+  meshaccel adopt sockops                    connections that are open already, too
   meshaccel explain 8080                     the way of each connection of a port, and why
   meshaccel status --json                    everything, for scripts
 """
@@ -65,6 +67,8 @@ def parser() -> argparse.ArgumentParser:
         switch = commands.add_parser(mode.value, help=words)
         switch.add_argument("accelerator", choices=(SOCKOPS,))
         switch.add_argument("--cgroup", help="only this cgroup, as status names it")
+    adopt = commands.add_parser("adopt", help="take over connections that are open already")
+    adopt.add_argument("accelerator", choices=(SOCKOPS,))
     commands.add_parser("restore", help="bring back the desired state kept on this node")
     commands.add_parser("metrics", help="Prometheus text")
     return top
@@ -80,13 +84,19 @@ def run(chosen: argparse.Namespace, sockops: Sockops) -> int:
         sys.stdout.write(metrics.render(sockops.status()))
     elif chosen.command == "restore":
         restore(sockops)
+    elif chosen.command == "adopt":
+        adopt(sockops)
     else:
         switch(sockops, Mode(chosen.command), chosen.cgroup)
     return 0
 
 
 def switch(sockops: Sockops, mode: Mode, cgroup: str | None) -> None:
-    """Switches and says so at once; after off, gives the connections back to TCP."""
+    """Switches and says so at once.
+
+    After off, gives the connections back to TCP; after on, takes those that are
+    open over if the desired state says so.
+    """
     sockops.switch_live(mode, cgroup)
     print(f"sockops {mode.value}" + (f" for {cgroup}" if cgroup else ""), flush=True)
     try:
@@ -95,6 +105,14 @@ def switch(sockops: Sockops, mode: Mode, cgroup: str | None) -> None:
         if mode is Mode.OFF:
             for note in sockops.release():
                 print(f"note: {note}")
+    if mode is Mode.ON and sockops.adopts_existing():
+        adopt(sockops)
+
+
+def adopt(sockops: Sockops) -> None:
+    """Takes over live connections and says what came of it."""
+    with node_lock(sockops.paths, f"{SOCKOPS} adopt"):
+        print(sockops.adopt())
 
 
 def restore(sockops: Sockops) -> None:

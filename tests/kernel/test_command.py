@@ -107,6 +107,16 @@ def test_off_takes_live_and_new_connections_to_tcp_until_on(
     assert shown(call)["held"] is None
 
 
+def test_adopt_takes_over_what_off_gave_back(
+    call: Call, node: Sockops, topology: Topology, live: Connection
+) -> None:
+    call("off", "sockops")
+    call("on", "sockops")
+    assert_by_tcp(node, topology, live)
+    assert call("adopt", "sockops").startswith("adopted 1 of 1 live connections within this node")
+    assert_redirected(node, topology, live)
+
+
 def test_drain_finishes_live_connections_and_takes_no_new_ones(
     call: Call, node: Sockops, topology: Topology, live: Connection
 ) -> None:

@@ -35,6 +35,7 @@ class KnownSockops(Sockops):
 
     known_status: dict[str, Json] = field(default_factory=status)
     restored: Result = NOTHING_RESTORED
+    adopting: bool = False
     switched: list[tuple[Mode, str | None] | str] = field(default_factory=list)
 
     def status(self) -> dict[str, Json]:
@@ -49,6 +50,13 @@ class KnownSockops(Sockops):
     def release(self) -> tuple[str, ...]:
         self.switched.append("released")
         return ("2 sockets hold bytes",)
+
+    def adopts_existing(self) -> bool:
+        return self.adopting
+
+    def adopt(self) -> str:
+        self.switched.append("adopted")
+        return "adopted 3 of 4 live connections within this node"
 
     def restore(self, before_action: engine.BeforeAction = lambda _: None) -> Result:
         for action in self.restored.actions:
@@ -98,6 +106,7 @@ def known(paths: NodePaths, hierarchy: Hierarchy) -> Known:
         ["off", "sockops", "--cgroup"],
         ["off", "sockops", "everything"],
         ["status", "sockops"],
+        ["adopt"],
         ["restore", "sockops"],
         ["metrics", "--json"],
         ["explain"],
@@ -117,7 +126,7 @@ def test_help_names_every_command_with_examples(capsys: pytest.CaptureFixture[st
         command.main(["--help"])
     assert caught.value.code == 0
     shown = capsys.readouterr().out
-    for word in ("status", "explain", "on", "off", "drain", "restore", "metrics"):
+    for word in ("status", "explain", "on", "off", "drain", "adopt", "restore", "metrics"):
         assert f"\n    {word} " in shown
     assert "meshaccel off sockops --cgroup" in shown
 
@@ -203,6 +212,21 @@ def test_switching_what_is_not_loaded_says_that_it_is_not_loaded(
 ) -> None:
     with pytest.raises(InvalidInput, match=r"wanted sockops loaded, .* found it is not"):
         Sockops(paths, hierarchy, "").switch(Mode.OFF)
+
+
+def test_adopt_says_what_came_of_it(call: Call, known: Known) -> None:
+    sockops = known()
+    assert call(sockops, "adopt", "sockops") == (0, "adopted 3 of 4 live connections within this node\n", "")
+    assert sockops.switched == ["adopted"]
+
+
+@pytest.mark.parametrize("adopting", [False, True])
+def test_on_adopts_if_the_node_is_to(call: Call, known: Known, *, adopting: bool) -> None:
+    sockops = known(adopting=adopting)
+    code, output, _ = call(sockops, "on", "sockops")
+    assert code == 0
+    assert output.splitlines()[1:] == ["adopted 3 of 4 live connections within this node"] * adopting
+    assert sockops.switched == [(Mode.ON, None), "held on None", *["adopted"] * adopting]
 
 
 # ---- status ----

@@ -162,6 +162,15 @@ class Sockops:
             kept[path] = kept_mode
         holds.write(self.paths, NAME, replace(before, cgroups=kept))
 
+    def adopts_existing(self) -> bool:
+        """True when the wish kept on the node says that live connections are taken over.
+
+        Raises InvalidInput when its file is damaged.
+        """
+        path = self.paths.desired(NAME)
+        content = files.read(path)
+        return content is not None and load_document(content, path).adopt_existing
+
     def adopt(self) -> str:
         """Takes over the live connections between opted-in cgroups; returns what came of it.
 
