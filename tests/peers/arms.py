@@ -15,10 +15,13 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 
+STREAM_SHARE = 0.05
+"""What is asked of streams: once their reader is behind, they go by TCP, for that time or for good."""
+
 
 @dataclass(frozen=True)
 class Outcome(Generic[Result]):
-    """What both arms came to, and what sockops counted in the accelerated one."""
+    """What an arm came to, and what sockops counted meanwhile."""
 
     result: Result
     counted: Mapping[str, int]
@@ -37,16 +40,24 @@ class Outcome(Generic[Result]):
 def assert_same(
     node: Sockops, scenario: Callable[[], Result], settle: Callable[[], None] = lambda: None
 ) -> Outcome[Result]:
-    """Run a scenario with sockops off, then on; the results have to be equal.
+    """Run a scenario with sockops off, then on; the results have to be equal. See `compare`."""
+    off, on = compare(node, scenario, settle)
+    assert on.result == off.result, "with sockops the programs do not do what they do without"
+    return on
+
+
+def compare(
+    node: Sockops, scenario: Callable[[], Result], settle: Callable[[], None] = lambda: None
+) -> tuple[Outcome[Result], Outcome[Result]]:
+    """Run a scenario with sockops off, then on; return what came of both.
 
     A scenario begins and ends with no connection open; `settle` waits for those that programs keep
     open for a while, so that no connection of one arm lives into the other.
     """
-    off, counted_off = _run(node, Mode.OFF, scenario, settle)
-    on, counted_on = _run(node, Mode.ON, scenario, settle)
-    assert counted_off == {}, "sockops took part while it was off"
-    assert on == off, "with sockops the programs do not do what they do without"
-    return Outcome(on, counted_on)
+    off = _run(node, Mode.OFF, scenario, settle)
+    on = _run(node, Mode.ON, scenario, settle)
+    assert off.counted == {}, "sockops took part while it was off"
+    return off, on
 
 
 def assert_accelerated(outcome: Outcome[Result], moved: int, share: float = 0.5) -> None:
@@ -59,10 +70,10 @@ def assert_accelerated(outcome: Outcome[Result], moved: int, share: float = 0.5)
 
 def _run(
     node: Sockops, mode: Mode, scenario: Callable[[], Result], settle: Callable[[], None]
-) -> tuple[Result, dict[str, int]]:
+) -> Outcome[Result]:
     settle()
     node.switch(mode)
     counted = Counted(node)
     result = scenario()
     settle()
-    return result, counted.all()
+    return Outcome(result, counted.all())

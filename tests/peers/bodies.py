@@ -5,6 +5,10 @@ from __future__ import annotations
 import hashlib
 import random
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 KIBIBYTE = 1024
 MEBIBYTE = 1024 * KIBIBYTE
@@ -31,3 +35,16 @@ class Received:
 def expected(length: int) -> Received:
     """Return what an undamaged payload of this length is told as."""
     return Received.of(body(length))
+
+
+def told(path: Path) -> Received:
+    """Tell the content of a file."""
+    with path.open("rb") as content:
+        return Received(path.stat().st_size, hashlib.file_digest(content, "sha256").hexdigest())
+
+
+def take(path: Path) -> Received:
+    """Tell the content of a file and remove it."""
+    received = told(path)
+    path.unlink()
+    return received

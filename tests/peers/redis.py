@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.kernel.observation import wait_until
-from tests.support.accelerator import accelerated
-from tests.support.cgroups import TestCgroup
-from tests.support.namespaces import NetworkNamespace
+from tests.peers.addresses import ADDRESS
 from tests.support.processes import ManagedProcess, Placement, run
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Iterator, Sequence
 
-    from meshaccel.accelerators.sockops.service import Sockops
+    from tests.peers.pod import Pod
 
-ADDRESS = "127.0.0.1"
 MASTER_PORT = 6379
 REPLICA_PORT = 6380
 SECONDS = 20.0
@@ -73,26 +72,35 @@ def encoded(command: Sequence[str]) -> str:
     return f"*{len(command)}\r\n" + "".join(f"${len(word)}\r\n{word}\r\n" for word in command)
 
 
-@dataclass(frozen=True)
-class Pod:
-    """A pod for Redis, with sockops over all of it; servers start and end with each scenario."""
+def answers_to(connection: socket.socket, commands: Sequence[Sequence[str]]) -> bytes:
+    """Send commands without waiting for answers, the last of them QUIT; return all answers as they came."""
+    connection.settimeout(SECONDS)
+    with connection, ThreadPoolExecutor(1) as sender, connection.makefile("rb") as answers:
+        sent = sender.submit(connection.sendall, "".join(map(encoded, commands)).encode("ascii"))
+        received = answers.read()
+        sent.result(SECONDS)
+    return received
 
-    node: Sockops
-    clients: Placement
-    masters: Placement
-    replicas: Placement
+
+@dataclass(frozen=True)
+class Servers:
+    """Where Redis runs, with sockops over all of it; servers start and end with each scenario."""
+
+    pod: Pod
     directory: Path
 
     @contextlib.contextmanager
     def master(self) -> Iterator[Redis]:
         """Run an empty server meanwhile."""
-        with self._server(MASTER_PORT, self.masters, []) as redis:
+        with self._server(MASTER_PORT, self.pod.place("master"), []) as redis:
             yield redis
 
     @contextlib.contextmanager
     def replica(self) -> Iterator[Redis]:
         """Run a replica of the master meanwhile."""
-        with self._server(REPLICA_PORT, self.replicas, ["--replicaof", ADDRESS, str(MASTER_PORT)]) as redis:
+        with self._server(
+            REPLICA_PORT, self.pod.place("replica"), ["--replicaof", ADDRESS, str(MASTER_PORT)]
+        ) as redis:
             yield redis
 
     @contextlib.contextmanager
@@ -104,26 +112,7 @@ class Pod:
         ]  # fmt: skip
         with ManagedProcess(command, place) as process:
             process.wait_for_port(port)
-            yield Redis(port, self.clients)
-
-
-@contextlib.contextmanager
-def accelerated_pod(directory: Path) -> Iterator[Pod]:
-    """Make a pod with a cgroup each for clients, the master and its replica."""
-    with (
-        NetworkNamespace("redis") as namespace,
-        TestCgroup("client") as client,
-        TestCgroup("master") as master,
-        TestCgroup("replica") as replica,
-        accelerated([cgroup.relative_path for cgroup in (client, master, replica)]) as node,
-    ):
-        yield Pod(
-            node,
-            clients=Placement(namespace, client),
-            masters=Placement(namespace, master),
-            replicas=Placement(namespace, replica),
-            directory=directory,
-        )
+            yield Redis(port, self.pod.place("client"))
 
 
 def wait_for_replica(replica: Redis) -> None:
