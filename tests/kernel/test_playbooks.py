@@ -33,11 +33,13 @@ if TYPE_CHECKING:
 
 PATHS = NodePaths()
 OURS = (PATHS.configuration, PATHS.library, PATHS.pins, PATHS.runtime, PATHS.command)
-PROGRAMS = 4
+PROGRAMS = 5
 FREE_SECONDS = 5.0
 BUDGET_NO_OP_TASKS = 2
 BUDGET_NO_OP_BYTES = 250_000
 BUDGET_FIRST_CONVERGE_MODULE_CALLS = 12
+#: The comparison by the installed code, preflight, and the one role that has work.
+DRIFT_MODULE_CALLS = 3
 
 
 def nothing_of_ours() -> bool:
@@ -71,6 +73,11 @@ def our_programs() -> set[int]:
     return found
 
 
+def release_files() -> dict[Path, int]:
+    """Every path of the installed releases, bytecode too, and when it was last changed."""
+    return {path: path.lstat().st_mtime_ns for path in Path(PATHS.library).rglob("*")}
+
+
 def wait_until_gone(programs: set[int]) -> None:
     """Waits until the kernel has freed programs, which it does a moment after the last use."""
     deadline = time.monotonic() + FREE_SECONDS
@@ -102,7 +109,7 @@ def test_first_converge_stays_within_its_budget_of_module_calls(run: Run, cgroup
 
 def test_second_converge_changes_nothing_within_its_budget(run: Run, cgroup: str) -> None:
     run("site", sockops_cgroups=[cgroup])
-    before = our_programs()
+    before, release = our_programs(), release_files()
     again = run("site", sockops_cgroups=[cgroup])
     assert again.return_code == 0, again.output
     assert again.changed == 0
@@ -110,6 +117,36 @@ def test_second_converge_changes_nothing_within_its_budget(run: Run, cgroup: str
     assert again.module_calls == 1
     assert again.bytes_exchanged <= BUDGET_NO_OP_BYTES
     assert our_programs() == before
+    assert release_files() == release
+
+
+def test_drift_is_found_by_the_installed_code_and_check_mode_tells_the_run_s_diff(
+    run: Run, cgroup: str
+) -> None:
+    run("site", sockops_cgroups=[cgroup])
+    wishes = {"sockops_cgroups": [cgroup], "sockops_mode": "drain", "sockops_ports": [8080]}
+    release = release_files()
+    checked = run("site", "--check", "--diff", **wishes)
+    assert checked.changed == 1, checked.output
+    assert release_files() == release
+    converged = run("site", "--diff", **wishes)
+    assert converged.changed == 1, converged.output
+    assert converged.module_calls == checked.module_calls == DRIFT_MODULE_CALLS
+    assert converged.differences == checked.differences
+    assert converged.differences
+    assert run("site", **wishes).changed == 0
+
+
+def test_bad_input_is_refused_by_the_installed_code_in_the_same_words(run: Run, cgroup: str) -> None:
+    wishes = {"sockops_cgroups": [cgroup], "sockops_ports": [65536]}
+    untouched = run("site", **wishes)
+    run("site", sockops_cgroups=[cgroup])
+    before = our_programs()
+    refused = run("site", **wishes)
+    assert (refused.failed, refused.module_calls) == (1, 1)
+    assert our_programs() == before
+    told = "wanted ports from 1 to 65535"
+    assert [told in " ".join(each.output.split()) for each in (untouched, refused)] == [True, True]
 
 
 def test_a_node_without_sockops_variables_gets_the_runtime_alone(run: Run) -> None:
@@ -151,6 +188,18 @@ def test_a_node_file_edited_by_hand_is_drift_and_is_written_anew(run: Run, cgrou
     assert repaired.changed == 2, repaired.output
     assert kept.read_bytes() == before
     assert run("site", sockops_cgroups=[cgroup]).changed == 0
+
+
+def test_a_release_edited_by_hand_is_replaced_and_not_run(run: Run, cgroup: str) -> None:
+    run("site", sockops_cgroups=[cgroup])
+    code = Path(PATHS.release, "meshaccel", "node.py")
+    before = code.read_bytes()
+    code.write_text("raise SystemExit('edited code ran')\n", encoding="utf-8")
+    repaired = run("site", sockops_cgroups=[cgroup])
+    assert repaired.return_code == 0, repaired.output
+    assert repaired.changed == 1, repaired.output
+    assert "edited code ran" not in repaired.output
+    assert code.read_bytes() == before
 
 
 def test_pins_removed_by_hand_are_drift_and_come_back(run: Run, cgroup: str) -> None:

@@ -134,7 +134,7 @@ def test_a_failure_before_anything_is_lost_for_good_can_always_be_undone(scenari
 
 
 def lost_for_good(scenario: Scenario) -> set[str]:
-    """Return the summaries of actions that tidy, or throw away a version whose object is no longer installed."""
+    """Return the summaries of actions that tidy, or throw away a version that is not installed any more."""
     observed, plan = scenario.observe(), scenario.plan()
     loaded, installed = observed.loaded, observed.object_file
     assert installed is not None
