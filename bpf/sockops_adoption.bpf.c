@@ -105,7 +105,8 @@ static __always_inline __u32 insert(struct sock_common *common, struct tcp_sock 
 	state = bpf_sk_storage_get(&socket_states, tcp, 0, BPF_SK_STORAGE_GET_F_CREATE);
 	if (!state)
 		return refused(adoption, -ENOMEM);
-	if (state->status != SOCKOPS_STATUS_PLAIN)
+	/* One whose peer has taken it out does not know. */
+	if (state->status != SOCKOPS_STATUS_PLAIN && psock_of((__u64)tcp))
 		return refused(adoption, -EEXIST);
 	__builtin_memset(state, 0, sizeof(*state));
 	state->peer_socket = adoption->peer_socket;

@@ -261,6 +261,21 @@ static __always_inline bool at_rest(const struct sockops_socket_state *state)
 }
 
 /*
+ * Takes the peer out as well if it has read all, since one that only reads has
+ * no acknowledgements to leave by. This end alone redirected to it, and is at
+ * rest. The peer's threads may be in a call: they keep what they hold, and find
+ * TCP's bytes. Returns whether it did.
+ */
+static __always_inline bool take_peer_out(const struct sockops_socket_state *state)
+{
+	__u64 peer = state->peer_socket, key = state->peer_cookie;
+
+	if (!peer || cookie_at(peer) != key || !ingress_queue_empty(peer))
+		return false;
+	return !bpf_map_delete_elem(&sockets, &key);
+}
+
+/*
  * Gives a socket back that shall be on TCP alone. It is told to the peer first,
  * at one acknowledgement, and done at a later one that finds both ends at rest:
  * then no redirect is under way, and none can start.
@@ -282,7 +297,7 @@ static __always_inline void hand_back(struct bpf_sock_ops *context,
 	forget(state, state->reason);
 	count = counters_of(state);
 	if (count)
-		count->sockets_handed_back++;
+		count->sockets_handed_back += 1 + take_peer_out(state);
 }
 
 /*
@@ -300,6 +315,9 @@ static __always_inline void round_trip(struct bpf_sock_ops *context)
 	state = bpf_sk_storage_get(&socket_states, socket, 0, 0);
 	if (!state || state->status == SOCKOPS_STATUS_PLAIN)
 		stop_callbacks(context, BPF_SOCK_OPS_RTT_CB_FLAG);
+	else if (!psock_of(state->socket))
+		/* Its peer took it out. */
+		forget(state, SOCKOPS_REASON_PEER_LEFT);
 	else if (state->status == SOCKOPS_STATUS_LEAVING)
 		hand_back(context, state);
 	else if (state->status == SOCKOPS_STATUS_WAITING && !find_peer(state))

@@ -63,8 +63,9 @@ static __always_inline bool is_stream(struct sockops_socket_state *state, struct
 	return false;
 }
 
-/* So many bytes of a stretch tell which way a connection goes for the most part. */
-#define STRETCH_BYTES 134217728
+/* So many bytes by TCP, and not a fraction of them redirected meanwhile, make a stretch. */
+#define STRETCH_BYTES 33554432
+#define STRETCH_FRACTION 4
 
 /* For a message that goes by TCP because others did before. */
 static __always_inline bool mostly_by_tcp(struct sockops_socket_state *state, __u32 size)
@@ -75,7 +76,7 @@ static __always_inline bool mostly_by_tcp(struct sockops_socket_state *state, __
 	if (state->stretch_tcp_bytes < STRETCH_BYTES)
 		return false;
 	mostly = state->redirected_bytes - state->stretch_redirected_bytes <
-		 state->stretch_tcp_bytes;
+		 state->stretch_tcp_bytes / STRETCH_FRACTION;
 	state->stretch_tcp_bytes = 0;
 	state->stretch_redirected_bytes = state->redirected_bytes;
 	return mostly && state->has_callbacks;

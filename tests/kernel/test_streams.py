@@ -27,8 +27,8 @@ SO_RCVBUFFORCE = 33
 SMALL = 64
 STREAM_WRITES = 3000
 LARGE = 131_072
-#: The first write of each is redirected, the others find the reader behind: more than 128 MB by TCP.
-BURSTS = 75
+#: The first write of each is redirected, the others find the reader behind: more than 32 MB by TCP.
+BURSTS = 20
 BURST_WRITES = 16
 SECONDS = 60.0
 
@@ -68,6 +68,25 @@ def test_a_stream_of_small_writes_is_handed_back(own_node: Sockops, own_cgroups:
         stream(connection, STREAM_WRITES, SMALL)
         assert counted.all() == {}, "sockops still sees messages of a connection that is TCP's"
     assert own_node.status()["counters"]["sockets_handed_back"] == 2
+
+
+def test_a_reader_that_never_writes_leaves_with_its_writer(own_node: Sockops, own_cgroups: Cgroups) -> None:
+    """It has no acknowledgements to leave by, so its writer takes it out, while it is blocked in recv()."""
+    with (
+        one_pod(own_cgroups) as topology,
+        connected(topology.client, topology.server, topology.address4) as connection,
+        ThreadPoolExecutor(1) as threads,
+    ):
+        set_nagle(connection.client.socket, on=True)
+        fall_behind(connection, STREAM_WRITES, SMALL)
+        reading = threads.submit(connection.server.receive, LARGE)
+        sent = 0
+        while own_node.live_sockets():
+            assert sent < LARGE
+            connection.client.send(1)
+            sent += 1
+        connection.client.send(LARGE - sent)
+        reading.result(SECONDS)
 
 
 def test_requests_and_replies_are_no_stream(own_node: Sockops, own_cgroups: Cgroups) -> None:
