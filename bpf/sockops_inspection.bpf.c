@@ -3,12 +3,11 @@
  * Looks at every TCP socket of the reader's network namespace and writes a
  * record of each that carries data. Changes nothing.
  */
-#include "meshaccel/kernel.h"
 #include "meshaccel/sockops_inspection.h"
+#include "sockops/socket_states.h"
 
 #include <bpf/bpf_core_read.h>
 #include <bpf/bpf_endian.h>
-#include <bpf/bpf_helpers.h>
 
 #define AF_INET 2
 /* Of tcp_sock->nonagle. */
@@ -20,14 +19,6 @@
 #define URGENT_READ 0x0400
 /* Kernels before 5.15 keep the cgroup beside a flag of what else it may be. */
 #define CGROUP_IS_OTHER_DATA 1UL
-
-/* The accelerator's own, given when this is loaded. */
-struct {
-	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, int);
-	__type(value, struct sockops_socket_state);
-} socket_states SEC(".maps");
 
 static __always_inline bool carries_data(unsigned char state)
 {

@@ -5,11 +5,10 @@
 #ifndef MESHACCEL_SOCKOPS_MAPS_H
 #define MESHACCEL_SOCKOPS_MAPS_H
 
-#include "meshaccel/kernel.h"
-#include "meshaccel/sockops.h"
+#include "socket_states.h"
+#include "switches.h"
 
 #include <bpf/bpf_core_read.h>
-#include <bpf/bpf_helpers.h>
 
 #define CONNECTIONS_DEFAULT 32768
 /*
@@ -22,27 +21,6 @@
 		asm volatile("" : "+r"(read_value)); \
 		read_value;                          \
 	})
-
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct sockops_control);
-} control SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, SOCKOPS_POLICIES);
-	__type(key, __u32);
-	__type(value, struct sockops_policy);
-} policies SEC(".maps");
-
-/* Keyed by the cgroup the program is attached to: its policy's index. */
-struct {
-	__uint(type, BPF_MAP_TYPE_CGROUP_STORAGE);
-	__type(key, __u64);
-	__type(value, __u32);
-} cgroup_policies SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
@@ -71,13 +49,6 @@ struct {
 	__type(value, struct sockops_end);
 } ends SEC(".maps");
 
-struct {
-	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, int);
-	__type(value, struct sockops_socket_state);
-} socket_states SEC(".maps");
-
 /*
  * The kernel hands a replaced sk_msg program to new sockets only. Live ones
  * keep meshaccel_message for good, so the logic stands behind this table.
@@ -88,13 +59,6 @@ struct {
 	__type(key, __u32);
 	__type(value, __u32);
 } message_logic SEC(".maps");
-
-static __always_inline struct sockops_control *node_control(void)
-{
-	__u32 zero = 0;
-
-	return bpf_map_lookup_elem(&control, &zero);
-}
 
 /*
  * Whether one of two ports is in one of the ranges. By the signs of differences

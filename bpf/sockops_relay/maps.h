@@ -5,37 +5,10 @@
 #ifndef MESHACCEL_RELAY_MAPS_H
 #define MESHACCEL_RELAY_MAPS_H
 
-#include "meshaccel/kernel.h"
-#include "meshaccel/sockops.h"
+#include "../sockops/switches.h"
 #include "meshaccel/sockops_relay.h"
 
-#include <bpf/bpf_helpers.h>
-
 #define RELAY_CONNECTIONS_DEFAULT 32768
-
-/*
- * The main version's own: its switch and its policies hold for relays with no
- * second write. They are given to the object when it is loaded.
- */
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct sockops_control);
-} control SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, SOCKOPS_POLICIES);
-	__type(key, __u32);
-	__type(value, struct sockops_policy);
-} policies SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_CGROUP_STORAGE);
-	__type(key, __u64);
-	__type(value, __u32);
-} cgroup_policies SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -91,8 +64,7 @@ struct {
 
 static __always_inline __u32 relay_node_mode(void)
 {
-	__u32 zero = 0;
-	struct sockops_control *node = bpf_map_lookup_elem(&control, &zero);
+	struct sockops_control *node = node_control();
 
 	return node ? node->mode : SOCKOPS_MODE_OFF;
 }
