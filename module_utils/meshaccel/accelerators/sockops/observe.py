@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from ... import holds
 from ...bpf import attach, libbpf, maps, ownership
+from ...bpf.pins import PinPlaces
 from ...errors import Unsupported
 from ...model import Mode
 from ...paths import NodePaths
@@ -27,30 +28,13 @@ from .relays import observe as relays
 
 
 @dataclass(frozen=True)
-class Places:
+class Places(PinPlaces):
     """Where sockops keeps its pins."""
-
-    root: str
 
     @classmethod
     def of(cls, paths: NodePaths) -> Places:
         """Returns the places of an installation."""
         return cls(os.path.join(paths.pins, NAME))
-
-    @property
-    def maps(self) -> str:
-        """The directory of pinned maps."""
-        return os.path.join(self.root, "maps")
-
-    @property
-    def links(self) -> str:
-        """The directory of pinned links, named by policy index."""
-        return os.path.join(self.root, "links")
-
-    @property
-    def versions(self) -> str:
-        """The directory with one directory of programs for each object digest."""
-        return os.path.join(self.root, "programs")
 
     def map(self, name: str) -> str:
         """The pin of a map."""
@@ -59,14 +43,6 @@ class Places:
     def link(self, policy: int) -> str:
         """The pin of the link of a policy's cgroup."""
         return os.path.join(self.links, str(policy))
-
-    def programs(self, digest: str) -> str:
-        """The directory of an object's programs."""
-        return os.path.join(self.versions, digest)
-
-    def program(self, digest: str, name: str) -> str:
-        """The pin of a program."""
-        return os.path.join(self.programs(digest), name)
 
 
 @dataclass(frozen=True)

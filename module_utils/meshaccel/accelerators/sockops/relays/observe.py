@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ....bpf import attach, libbpf, maps
+from ....bpf.pins import PinPlaces
 from ..object_file import ObjectFile
 from . import layout
 from .desired import Address, Relay
@@ -25,47 +26,23 @@ DIGEST_DIGITS = 16
 
 
 @dataclass(frozen=True)
-class Places:
-    """Where the relays' pins are: below those of the accelerator, which are given."""
+class Places(PinPlaces):
+    """Where the relays' pins are: below those of the accelerator, whose maps they share."""
 
     accelerator_maps: str
-    root: str
 
     @classmethod
     def below(cls, accelerator: str) -> Places:
         """Returns the places below the accelerator's directory of pins."""
-        return cls(os.path.join(accelerator, "maps"), os.path.join(accelerator, "relays"))
-
-    @property
-    def maps(self) -> str:
-        """The directory of pinned maps."""
-        return os.path.join(self.root, "maps")
-
-    @property
-    def links(self) -> str:
-        """The directory of pinned links, named by cgroup id and kind."""
-        return os.path.join(self.root, "links")
-
-    @property
-    def versions(self) -> str:
-        """The directory with one directory of programs for each object digest."""
-        return os.path.join(self.root, "programs")
+        return cls(os.path.join(accelerator, "relays"), os.path.join(accelerator, "maps"))
 
     def map(self, name: str) -> str:
         """The pin of a map, of the relays' own or of the accelerator's that they share."""
         return os.path.join(self.accelerator_maps if name in layout.SHARED_MAPS else self.maps, name)
 
     def link(self, cgroup_id: int, kind: str) -> str:
-        """The pin of a cgroup's link."""
+        """The pin of a cgroup's link of one kind."""
         return os.path.join(self.links, f"{cgroup_id}_{kind}")
-
-    def programs(self, digest: str) -> str:
-        """The directory of an object's programs."""
-        return os.path.join(self.versions, digest)
-
-    def program(self, digest: str, name: str) -> str:
-        """The pin of a program."""
-        return os.path.join(self.programs(digest), name)
 
 
 @dataclass(frozen=True)
