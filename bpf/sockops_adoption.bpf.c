@@ -10,6 +10,7 @@
  */
 #include "meshaccel/sockops_adoption.h"
 #include "sockops/denial.h"
+#include "sockops/stream.h"
 #include "sockops/threads.h"
 
 #define ESRCH 3
@@ -89,8 +90,9 @@ static __always_inline __u32 refused(struct sockops_adoption *adoption, __s32 er
 static __always_inline __u32 insert(struct sock_common *common, struct tcp_sock *tcp, __u64 cookie,
 				    struct sockops_adoption *adoption)
 {
-	int flags =
-		tcp->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG | BPF_SOCK_OPS_RTT_CB_FLAG;
+	int before = tcp->bpf_sock_ops_cb_flags;
+	int flags = (before & ~LEAVING_CALLBACK_FLAG) | BPF_SOCK_OPS_STATE_CB_FLAG |
+		    BPF_SOCK_OPS_RTT_CB_FLAG;
 	struct sockops_socket_state *state;
 	struct sleepers sleeping;
 	long error;
@@ -119,6 +121,9 @@ static __always_inline __u32 insert(struct sock_common *common, struct tcp_sock 
 	/* Before 6.12 an iterator cannot ask for callbacks, and streams are not handed back. */
 	state->has_callbacks =
 		!bpf_setsockopt(tcp, SOL_TCP, TCP_BPF_SOCK_OPS_CB_FLAGS, &flags, sizeof(flags));
+	/* Its peer would go on to take it for one that leaves. */
+	if (!state->has_callbacks && before & LEAVING_CALLBACK_FLAG)
+		return refused(adoption, -EOPNOTSUPP);
 	state->status = SOCKOPS_STATUS_ADOPTED;
 	error = bpf_map_update_elem(&sockets, &cookie, common, BPF_NOEXIST);
 	if (error) {

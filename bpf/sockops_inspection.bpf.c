@@ -131,6 +131,9 @@ static __always_inline void set_state(struct sockops_inspected_socket *record, s
 		return;
 	record->flags |= SOCKOPS_INSPECTED_STATE;
 	record->state = *state;
+	/* One whose peer has taken it out does not know. */
+	if (!(record->flags & SOCKOPS_INSPECTED_SOCKET_MAP))
+		record->state.status = SOCKOPS_STATUS_PLAIN;
 }
 
 SEC("iter/tcp")

@@ -87,6 +87,8 @@ def test_a_reader_that_never_writes_leaves_with_its_writer(own_node: Sockops, ow
             sent += 1
         connection.client.send(LARGE - sent)
         reading.result(SECONDS)
+        assert own_node.adopt().startswith("adopted 1 of 1 ")
+        assert_redirected(own_node, topology, connection)
 
 
 def test_requests_and_replies_are_no_stream(own_node: Sockops, own_cgroups: Cgroups) -> None:
