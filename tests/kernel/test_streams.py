@@ -70,23 +70,39 @@ def test_a_stream_of_small_writes_is_handed_back(own_node: Sockops, own_cgroups:
     assert own_node.status()["counters"]["sockets_handed_back"] == 2
 
 
-def test_a_reader_that_never_writes_leaves_with_its_writer(own_node: Sockops, own_cgroups: Cgroups) -> None:
-    """It has no acknowledgements to leave by, so its writer takes it out, while it is blocked in recv()."""
-    with (
-        one_pod(own_cgroups) as topology,
-        connected(topology.client, topology.server, topology.address4) as connection,
-        ThreadPoolExecutor(1) as threads,
-    ):
-        set_nagle(connection.client.socket, on=True)
-        fall_behind(connection, STREAM_WRITES, SMALL)
+def leave_one_way(node: Sockops, connection: Connection) -> None:
+    """Write a stream to a reader that never writes, until neither end is in the table."""
+    set_nagle(connection.client.socket, on=True)
+    fall_behind(connection, STREAM_WRITES, SMALL)
+    with ThreadPoolExecutor(1) as threads:
         reading = threads.submit(connection.server.receive, LARGE)
         sent = 0
-        while own_node.live_sockets():
+        while node.live_sockets():
             assert sent < LARGE
             connection.client.send(1)
             sent += 1
         connection.client.send(LARGE - sent)
         reading.result(SECONDS)
+
+
+def test_a_reader_that_never_writes_leaves_with_its_writer(own_node: Sockops, own_cgroups: Cgroups) -> None:
+    """It has no acknowledgements to leave by, so its writer takes it out, while it is blocked in recv()."""
+    with (
+        one_pod(own_cgroups) as topology,
+        connected(topology.client, topology.server, topology.address4) as connection,
+    ):
+        leave_one_way(own_node, connection)
+        counted = Counted(own_node)
+        connection.exchange()
+        assert counted.all() == {}, "sockops still sees messages of a connection that is TCP's"
+
+
+def test_a_connection_that_left_is_adopted_again_if_one_asks(own_node: Sockops, own_cgroups: Cgroups) -> None:
+    with (
+        one_pod(own_cgroups) as topology,
+        connected(topology.client, topology.server, topology.address4) as connection,
+    ):
+        leave_one_way(own_node, connection)
         assert own_node.adopt().startswith("adopted 1 of 1 ")
         assert_redirected(own_node, topology, connection)
 
