@@ -155,7 +155,7 @@ def report(adoptions: Adoptions, candidates: Candidates) -> Report:
         steps = {step_of(adoptions, end) for end in connection}
         if steps == {layout.Step.PAIRED}:
             adopted += 1
-        elif layout.Step.WITHDRAWN in steps:
+        elif layout.Step.WITHDRAWN in steps and layout.Step.REFUSED not in steps:
             left["a thread waits in a call that began before"] += len(connection)
         else:
             left["closed meanwhile, or refused by the kernel"] += len(connection)
