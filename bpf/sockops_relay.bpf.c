@@ -7,6 +7,7 @@
  */
 #include "sockops_relay/connection.h"
 #include "sockops_relay/limit.h"
+#include "sockops_relay/repetition.h"
 #include "sockops_relay/stream.h"
 
 /* enum of include/net/tcp_states.h */
@@ -23,9 +24,10 @@ int meshaccel_relay_connection(struct bpf_sock_ops *context)
 		break;
 	case BPF_SOCK_OPS_STATE_CB:
 		/* Its server sends no more, so nothing can be sent for a partner either. */
-		if (context->args[1] == TCP_FIN_WAIT1 || context->args[1] == TCP_LAST_ACK ||
-		    context->args[1] == TCP_CLOSE)
+		if (context->args[1] == TCP_FIN_WAIT1 || context->args[1] == TCP_LAST_ACK)
 			relay_left(context);
+		if (context->args[1] == TCP_CLOSE)
+			relay_closed(context);
 		break;
 	}
 	return 1;
@@ -46,6 +48,8 @@ int meshaccel_relay_stream(struct __sk_buff *packet)
 	 * the kernel empties the queues of a hash that nobody holds any more.
 	 */
 	asm volatile("" : : "r"(&relay_sockets));
+	if (!relay_is_next(packet))
+		return SK_DROP;
 	bpf_tail_call(packet, &relay_logic, 0);
 	return SK_PASS;
 }

@@ -108,7 +108,7 @@ static __always_inline void relay_join(struct sockops_relay_end *own, __u64 own_
 		if (entry != RELAY_ENTRY_PEER_TAKEN)
 			return;
 		partner = bpf_map_lookup_elem(&relay_ends, &cookie);
-		if (!partner)
+		if (!partner || partner->generation != own->generation)
 			continue;
 		own->partner = cookie;
 		partner->partner = own_cookie;
@@ -218,7 +218,8 @@ static __always_inline void relay_accepted(struct bpf_sock_ops *context)
 
 /*
  * Its own server has ended it, or it was reset: whoever it was joined with is
- * its own server's again. The kernel takes the socket out of the hash.
+ * its own server's again. What is known of it stays until it is closed, since
+ * its client may go on sending.
  */
 static __always_inline void relay_left(struct bpf_sock_ops *context)
 {
@@ -229,7 +230,7 @@ static __always_inline void relay_left(struct bpf_sock_ops *context)
 	__u32 index;
 
 	end = bpf_map_lookup_elem(&relay_ends, &cookie);
-	if (!end)
+	if (!end || !end->generation)
 		return;
 	index = end->relay;
 	partner_cookie = end->partner;
@@ -246,6 +247,16 @@ static __always_inline void relay_left(struct bpf_sock_ops *context)
 		partner->partner = 0;
 	if (count && partner_cookie)
 		count->connections_parted++;
+	end->partner = 0;
+	end->generation = 0;
+}
+
+/* The kernel takes the socket out of the hash. */
+static __always_inline void relay_closed(struct bpf_sock_ops *context)
+{
+	__u64 cookie = bpf_get_socket_cookie(context);
+
+	relay_left(context);
 	bpf_map_delete_elem(&relay_ends, &cookie);
 }
 

@@ -107,14 +107,6 @@ static __always_inline enum relay_level relay_level_of(const struct sockops_rela
 	return held < limit + 2 * window ? RELAY_LEVEL_FULL : RELAY_LEVEL_EXCEEDED;
 }
 
-static __always_inline struct sockops_relay_counters *
-relay_counters_of(const struct sockops_relay_end *end)
-{
-	__u32 index = end->relay;
-
-	return bpf_map_lookup_elem(&relay_counters, &index);
-}
-
 /*
  * Returns whether a packet may pass to TCP. An acknowledgement has no bytes and
  * always may: it belongs to the other direction. Unknown headers count as bytes.
@@ -130,6 +122,8 @@ static __always_inline bool relay_admits(struct __sk_buff *packet)
 	end = bpf_map_lookup_elem(&relay_ends, &cookie);
 	if (!end)
 		return true;
+	if (end->broken)
+		return false;
 	understood = relay_parse(packet, &segment);
 	if (understood)
 		relay_note_early(end, &segment);

@@ -76,6 +76,14 @@ static __always_inline __u64 relay_generation(__u32 relay)
 	return setting ? setting->generation : 0;
 }
 
+static __always_inline struct sockops_relay_counters *
+relay_counters_of(const struct sockops_relay_end *end)
+{
+	__u32 index = end->relay;
+
+	return bpf_map_lookup_elem(&relay_counters, &index);
+}
+
 /* The policy of an end's cgroup; 0 when its index is another cgroup's by now. */
 static __always_inline struct sockops_policy *relay_policy(const struct sockops_relay_end *end)
 {
@@ -99,7 +107,7 @@ static __always_inline struct sockops_relay_end *relay_partner(const struct sock
 	    relay_generation(end->relay) != end->generation)
 		return 0;
 	partner = bpf_map_lookup_elem(&relay_ends, &cookie);
-	if (!partner)
+	if (!partner || partner->generation != end->generation)
 		return 0;
 	own_policy = relay_policy(end);
 	partner_policy = relay_policy(partner);

@@ -52,19 +52,20 @@ static __always_inline bool relay_give(struct __sk_buff *packet, struct sockops_
 }
 
 /*
- * Whether the next bytes are the server's because they came before it accepted
- * the connection. Such bytes reach this program within recv(), and what is
- * taken away there leaves TCP's count of bytes read behind for good.
+ * Whether these bytes, the last that were seen, are the server's because they
+ * came before it accepted the connection. Such bytes reach this program within
+ * recv(), and what is taken away there leaves TCP's count of bytes read behind
+ * for good.
  */
 static __always_inline bool relay_is_early(struct sockops_relay_end *end, __u32 bytes)
 {
-	bool early = (__s32)(end->early_until - end->next_sequence) > 0;
+	__u32 first = end->next_sequence - bytes;
 
-	end->next_sequence += bytes;
+	if ((__s32)(end->early_until - first) > 0)
+		return true;
 	/* Moves along, as sequence numbers come round. */
-	if (!early)
-		end->early_until = end->next_sequence;
-	return early;
+	end->early_until = end->next_sequence;
+	return false;
 }
 
 static __always_inline void relay_bytes(struct __sk_buff *packet)
@@ -72,7 +73,7 @@ static __always_inline void relay_bytes(struct __sk_buff *packet)
 	__u64 cookie = bpf_get_socket_cookie(packet);
 	struct sockops_relay_counters *count;
 	struct sockops_relay_end *end;
-	__u32 index, side;
+	__u32 side;
 
 	/* The end of the stream is for the server alone: sending nothing is an error to the kernel. */
 	if (!packet->len)
@@ -80,9 +81,8 @@ static __always_inline void relay_bytes(struct __sk_buff *packet)
 	end = bpf_map_lookup_elem(&relay_ends, &cookie);
 	if (!end)
 		return;
-	index = end->relay;
 	side = end->side % SOCKOPS_RELAY_SIDES;
-	count = bpf_map_lookup_elem(&relay_counters, &index);
+	count = relay_counters_of(end);
 	if (!count)
 		return;
 	if (!relay_is_early(end, packet->len) && relay_give(packet, end, count))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.kernel.installations import installation, present
+from tests.kernel.relays import RELAY, Servers, servers
 from tests.kernel.topologies import Cgroups
 from tests.support import mesh_load
 from tests.support.accelerator import accelerated
@@ -53,3 +54,19 @@ def own_node(own_cgroups: Cgroups) -> Iterator[Sockops]:
     with installation() as node:
         present(node, own_cgroups.paths)
         yield node
+
+
+@pytest.fixture
+def relayed(own_cgroups: Cgroups) -> Iterator[Sockops]:
+    """A node with one relay, over the servers' cgroup alone: whose the clients are does not matter."""
+    with installation() as node:
+        present(node, [own_cgroups.server.relative_path], relays=[RELAY])
+        yield node
+
+
+@pytest.fixture
+def ends(own_cgroups: Cgroups, relayed: Sockops) -> Iterator[Servers]:
+    """Both of its servers."""
+    del relayed
+    with servers(own_cgroups) as found:
+        yield found

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.kernel.installations import installation, present
+from tests.kernel.installations import present
 from tests.kernel.observation import wait_until
 from tests.kernel.relays import (
     FROM_PORT,
@@ -29,8 +29,6 @@ from tests.kernel.relays import (
 from tests.support.connections import READ_BYTES, Connection, End, accept, send_in_pieces
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from meshaccel.accelerators.sockops.service import Sockops
     from tests.kernel.topologies import Cgroups
 
@@ -42,22 +40,6 @@ LIMIT = 1 << 20
 WINDOW = 4 << 20
 #: What the partner's own connection holds beside: its send buffer and its reader's receive buffer.
 SOCKET_BUFFERS = 16_000_000
-
-
-@pytest.fixture
-def relayed(own_cgroups: Cgroups) -> Iterator[Sockops]:
-    """A node with one relay, over the servers' cgroup alone: whose the clients are does not matter."""
-    with installation() as node:
-        present(node, [own_cgroups.server.relative_path], relays=[RELAY])
-        yield node
-
-
-@pytest.fixture
-def ends(own_cgroups: Cgroups, relayed: Sockops) -> Iterator[Servers]:
-    """Both of its servers."""
-    del relayed
-    with servers(own_cgroups) as found:
-        yield found
 
 
 # ---- joined ----

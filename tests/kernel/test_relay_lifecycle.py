@@ -15,35 +15,17 @@ from meshaccel.errors import ApplyFailed, MeshaccelError
 from meshaccel.model import Action, Mode
 from tests.kernel.installations import absent, installation, present
 from tests.kernel.observation import assert_accelerates, wait_until
-from tests.kernel.relays import RELAY, Servers, relay_counters, relay_status, servers
+from tests.kernel.relays import RELAY, Servers, relay_counters, relay_status
 from tests.support.cgroups import TestCgroup
 from tests.support.exposition import parse
 from tests.support.variants import build_variant
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from meshaccel.accelerators.sockops.service import Sockops
     from tests.kernel.topologies import Cgroups
 
 OTHER_RELAY = {"from": "127.0.0.1:7001", "to": "[::1]:7002"}
 MARKED_BYTES = 1 << 40
-
-
-@pytest.fixture
-def relayed(own_cgroups: Cgroups) -> Iterator[Sockops]:
-    """A node with one relay."""
-    with installation() as node:
-        relay(node, own_cgroups, [RELAY])
-        yield node
-
-
-@pytest.fixture
-def ends(own_cgroups: Cgroups, relayed: Sockops) -> Iterator[Servers]:
-    """Both of its servers."""
-    del relayed
-    with servers(own_cgroups) as found:
-        yield found
 
 
 def relay(node: Sockops, cgroups: Cgroups, relays: list[dict[str, str]], **settings: object) -> list[str]:

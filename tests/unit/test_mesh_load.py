@@ -86,7 +86,8 @@ def test_intact_echo_passes() -> None:
 
 @pytest.mark.parametrize("damage", [lost, swapped, stale])
 def test_wrong_bytes_are_found(damage: Damage) -> None:
-    with damaging_echo(damage) as port, pytest.raises(ProcessError, match="byte 100 of the replies is wrong"):
+    """Found at byte 100, or a little later when the wrong byte there happens to be the same."""
+    with damaging_echo(damage) as port, pytest.raises(ProcessError, match=r"byte 10\d of the replies"):
         exchange(port)
 
 

@@ -72,7 +72,7 @@ struct sockops_relay_end {
 	__u32 given_bytes;
 	/* The partner's write_seq when its queue was last seen empty. */
 	__u32 sent_before;
-	/* Sequence number of the next byte that this end's program will see. */
+	/* Sequence number of the next byte that this end's program has not seen. */
 	__u32 next_sequence;
 	/* Bytes before this one came before the server accepted: they are the server's. */
 	__u32 early_until;
@@ -80,7 +80,8 @@ struct sockops_relay_end {
 	__u32 accepted;
 	/* Bytes were joined, or looked at to be: no more is asked of the server's reader. */
 	__u32 settled;
-	__u32 reserved;
+	/* Bytes that came twice could not be cut off: nothing more may arrive. */
+	__u32 broken;
 	/* When an acknowledgement was last let go over the limit; nanoseconds since boot. */
 	__u64 acknowledged;
 };
@@ -99,6 +100,8 @@ struct sockops_relay_counters {
 	__u64 skipped_blocking_reader;
 	__u64 acknowledgements_held;
 	__u64 packets_dropped;
+	__u64 repeated_bytes;
+	__u64 connections_broken;
 };
 
 #endif

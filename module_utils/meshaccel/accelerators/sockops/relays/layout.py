@@ -20,6 +20,8 @@ COUNTER_NAMES: tuple[str, ...] = (
     "skipped_blocking_reader",
     "acknowledgements_held",
     "packets_dropped",
+    "repeated_bytes",
+    "connections_broken",
 )
 
 
@@ -64,7 +66,7 @@ class End(ctypes.Structure):
         ("early_until", ctypes.c_uint32),
         ("accepted", ctypes.c_uint32),
         ("settled", ctypes.c_uint32),
-        ("reserved", ctypes.c_uint32),
+        ("broken", ctypes.c_uint32),
         ("acknowledged", ctypes.c_uint64),
     ]
 
