@@ -40,7 +40,7 @@ int meshaccel_message_logic(struct sk_msg_md *context)
 	struct sockops_socket_state *state;
 	struct sockops_counters *count;
 	struct bpf_sock *socket = context->sk;
-	__u32 index;
+	__u32 index, way;
 
 	if (!socket)
 		return SK_PASS;
@@ -49,9 +49,11 @@ int meshaccel_message_logic(struct sk_msg_md *context)
 		return SK_PASS;
 	index = state->policy;
 	count = bpf_map_lookup_elem(&counters, &index);
-	if (count)
-		account(count, state, forward(context, size, state), size);
-	return SK_PASS;
+	if (!count)
+		return SK_PASS;
+	way = forward(context, size, state);
+	account(count, state, way, size);
+	return way == SOCKOPS_MESSAGE_REFUSED ? SK_DROP : SK_PASS;
 }
 
 SEC("sk_msg")

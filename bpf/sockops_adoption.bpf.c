@@ -130,6 +130,7 @@ static __always_inline __u32 insert(struct sock_common *common, struct tcp_sock 
 		state->status = SOCKOPS_STATUS_PLAIN;
 		return refused(adoption, error);
 	}
+	adoption->place = state->place = take_place(common, false, cookie);
 	adoption->inserted_at = bpf_ktime_get_ns();
 	return SOCKOPS_ADOPTION_INSERTED;
 }
@@ -162,6 +163,7 @@ static __always_inline __u32 pair_with_ready(struct tcp_sock *tcp,
 		return refused(adoption, -ESRCH);
 	if (peer->step != SOCKOPS_ADOPTION_READY && peer->step != SOCKOPS_ADOPTION_PAIRED)
 		return SOCKOPS_ADOPTION_READY;
+	state->peer_place = peer->place;
 	state->status = SOCKOPS_STATUS_PAIRED;
 	return SOCKOPS_ADOPTION_PAIRED;
 }

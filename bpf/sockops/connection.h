@@ -64,9 +64,12 @@ static __always_inline bool track(struct bpf_sock_ops *context, struct sockops_s
 		return refuse(state, SOCKOPS_REASON_TABLE_FULL, &count->skipped_table_full);
 	if (error)
 		return refuse(state, SOCKOPS_REASON_OTHER, &count->skipped_other);
+	end->place = state->place = take_place(context, true, key);
 	error = bpf_map_update_elem(&ends, &own, end, BPF_NOEXIST);
 	if (error) {
 		bpf_map_delete_elem(&sockets, &key);
+		give_up_place(state->place);
+		state->place = 0;
 		if (error == -EEXIST)
 			return refuse(state, SOCKOPS_REASON_DUPLICATE, &count->skipped_duplicate);
 		return refuse(state, SOCKOPS_REASON_TABLE_FULL, &count->skipped_table_full);
@@ -272,7 +275,10 @@ static __always_inline bool take_peer_out(const struct sockops_socket_state *sta
 
 	if (!peer || cookie_at(peer) != key || !ingress_queue_empty(peer))
 		return false;
-	return !bpf_map_delete_elem(&sockets, &key);
+	if (bpf_map_delete_elem(&sockets, &key))
+		return false;
+	give_up_place(state->peer_place);
+	return true;
 }
 
 /*
@@ -300,6 +306,13 @@ static __always_inline void hand_back(struct bpf_sock_ops *context,
 		count->sockets_handed_back += 1 + take_peer_out(state);
 }
 
+/* Its peer took it out, or it is closed: what it had is another's by now. */
+static __always_inline void taken_out(struct sockops_socket_state *state)
+{
+	state->place = 0;
+	forget(state, SOCKOPS_REASON_PEER_LEFT);
+}
+
 /*
  * An acknowledgement of data that went by TCP. A peer on this node was
  * established before it could acknowledge, so a client's end that is still
@@ -316,8 +329,7 @@ static __always_inline void round_trip(struct bpf_sock_ops *context)
 	if (!state || state->status == SOCKOPS_STATUS_PLAIN)
 		stop_callbacks(context, BPF_SOCK_OPS_RTT_CB_FLAG);
 	else if (!psock_of(state->socket))
-		/* Its peer took it out. */
-		forget(state, SOCKOPS_REASON_PEER_LEFT);
+		taken_out(state);
 	else if (state->status == SOCKOPS_STATUS_LEAVING)
 		hand_back(context, state);
 	else if (state->status == SOCKOPS_STATUS_WAITING && !find_peer(state))

@@ -5,12 +5,12 @@
 #ifndef MESHACCEL_SOCKOPS_MAPS_H
 #define MESHACCEL_SOCKOPS_MAPS_H
 
+#include "places.h"
 #include "socket_states.h"
 #include "switches.h"
 
 #include <bpf/bpf_core_read.h>
 
-#define CONNECTIONS_DEFAULT 32768
 /*
  * The verifier wants every context member read at a constant offset. The empty
  * asm keeps the compiler from merging two reads into one at a computed offset.
@@ -31,7 +31,7 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_SOCKHASH);
-	__uint(max_entries, 2 * CONNECTIONS_DEFAULT);
+	__uint(max_entries, SOCKETS_DEFAULT);
 	__type(key, __u64);
 	__type(value, __u64);
 } sockets SEC(".maps");
@@ -43,7 +43,7 @@ struct {
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 2 * CONNECTIONS_DEFAULT);
+	__uint(max_entries, SOCKETS_DEFAULT);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, struct sockops_handshake);
 	__type(value, struct sockops_end);
@@ -112,6 +112,8 @@ static __always_inline void forget(struct sockops_socket_state *state, __u32 rea
 	state->reason = reason;
 	bpf_map_delete_elem(&ends, &own);
 	bpf_map_delete_elem(&sockets, &key);
+	give_up_place(state->place);
+	state->place = 0;
 }
 
 #endif

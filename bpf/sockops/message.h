@@ -24,7 +24,7 @@
 /* The cast saves a helper call, an eighth of the whole cost of a message. */
 static __always_inline struct tcp_sock *tcp_of(struct bpf_sock *socket)
 {
-	return use_readonly_cast ? CAST(tcp_sock, socket) : bpf_skc_to_tcp_sock(socket);
+	return use_casts ? CAST(tcp_sock, socket) : bpf_skc_to_tcp_sock(socket);
 }
 
 /* The members of the peer's socket that a decision needs. */
@@ -33,6 +33,7 @@ struct peer_view {
 	__u32 copied_sequence;
 	int receive_memory;
 	__u8 callback_flags;
+	bool in_socket_map;
 };
 
 /*
@@ -47,6 +48,8 @@ static __always_inline struct peer_view look_at(__u64 socket)
 	view.copied_sequence = READ(tcp_sock, socket, copied_seq);
 	view.receive_memory = READ(sock, socket, sk_backlog.rmem_alloc.counter);
 	view.callback_flags = READ(tcp_sock, socket, bpf_sock_ops_cb_flags);
+	/* Asked where places are used: once it has left, its place may be another's. */
+	view.in_socket_map = !use_casts || READ(sock, socket, sk_user_data);
 	barrier();
 	view.cookie = READ(sock, socket, __sk_common.skc_cookie.counter);
 	return view;
@@ -138,7 +141,38 @@ static __always_inline __u32 leave(struct sockops_socket_state *state, __u32 rea
 	return SOCKOPS_MESSAGE_LEAVING;
 }
 
-/* Hands the message to the peer's socket, or returns why it goes by TCP. */
+/* The socket that the kernel is to hand the message to. */
+static __always_inline __u64 named_socket(struct sk_msg_md *message)
+{
+	struct sk_msg *kernel_message = bpf_cast_to_kern_ctx(message);
+
+	return (__u64)kernel_message->sk_redir;
+}
+
+/*
+ * Names the peer's socket to the kernel: by its place, and if that is another
+ * socket's by now, by its cookie. A socket that was named cannot be unnamed, so a
+ * message whose peer left the hash within this call must not pass at all.
+ */
+static __always_inline __u32 hand_over(struct sk_msg_md *message,
+				       const struct sockops_socket_state *state)
+{
+	__u64 peer_key = state->peer_cookie;
+	__u32 place = state->peer_place;
+	bool misnamed = false;
+
+	if (use_casts && place &&
+	    bpf_msg_redirect_map(message, &socket_places, place - 1, BPF_F_INGRESS) == SK_PASS) {
+		if (named_socket(message) == state->peer_socket)
+			return SOCKOPS_MESSAGE_REDIRECTED;
+		misnamed = true;
+	}
+	if (bpf_msg_redirect_hash(message, &sockets, &peer_key, BPF_F_INGRESS) == SK_PASS)
+		return SOCKOPS_MESSAGE_REDIRECTED;
+	return misnamed ? SOCKOPS_MESSAGE_REFUSED : SOCKOPS_MESSAGE_PEER_GONE;
+}
+
+/* Hands the message to the peer's socket, or returns why it does not go there. */
 static __always_inline __u32 redirect(struct sk_msg_md *message, __u32 size,
 				      struct sockops_socket_state *state)
 {
@@ -147,7 +181,7 @@ static __always_inline __u32 redirect(struct sk_msg_md *message, __u32 size,
 	struct sockops_policy *own_policy, *peer_policy;
 	__u32 index = state->policy;
 	struct peer_view peer;
-	__u64 peer_key;
+	__u32 way;
 
 	own_policy = bpf_map_lookup_elem(&policies, &index);
 	index = state->peer_policy;
@@ -156,8 +190,7 @@ static __always_inline __u32 redirect(struct sk_msg_md *message, __u32 size,
 	    !switched_on(node, own_policy, peer_policy))
 		return SOCKOPS_MESSAGE_MODE;
 	peer = look_at(state->peer_socket);
-	peer_key = state->peer_cookie;
-	if (peer.cookie != peer_key)
+	if (peer.cookie != state->peer_cookie || !peer.in_socket_map)
 		return SOCKOPS_MESSAGE_PEER_GONE;
 	if (peer.callback_flags & LEAVING_CALLBACK_FLAG)
 		return leave(state, SOCKOPS_REASON_PEER_LEFT);
@@ -173,11 +206,12 @@ static __always_inline __u32 redirect(struct sk_msg_md *message, __u32 size,
 		return SOCKOPS_MESSAGE_MEMORY;
 	if (!may_charge(state->peer_socket, size))
 		return SOCKOPS_MESSAGE_MEMORY;
-	if (bpf_msg_redirect_hash(message, &sockets, &peer_key, BPF_F_INGRESS) != SK_PASS)
-		return SOCKOPS_MESSAGE_PEER_GONE;
-	state->recent_messages++;
-	state->recent_bytes += size;
-	return SOCKOPS_MESSAGE_REDIRECTED;
+	way = hand_over(message, state);
+	if (way == SOCKOPS_MESSAGE_REDIRECTED) {
+		state->recent_messages++;
+		state->recent_bytes += size;
+	}
+	return way;
 }
 
 /* The way of a message, as enum sockops_message_reason. */
@@ -203,6 +237,8 @@ static __always_inline void account(struct sockops_counters *count,
 		count->redirected_bytes += size;
 		return;
 	}
+	if (way == SOCKOPS_MESSAGE_REFUSED)
+		return;
 	state->tcp_bytes += size;
 	count->tcp_bytes += size;
 	switch (way) {

@@ -28,6 +28,7 @@ static __always_inline void pair(struct sockops_socket_state *state, const struc
 	state->peer_socket = peer->socket;
 	state->peer_cookie = peer->cookie;
 	state->peer_policy = peer->policy;
+	state->peer_place = peer->place;
 	state->status = SOCKOPS_STATUS_PAIRED;
 }
 

@@ -10,17 +10,17 @@
 #include <bpf/bpf_core_read.h>
 #include <bpf/bpf_helpers.h>
 
-/* Set before the load: whether the verifier takes bpf_rdonly_cast (6.2 on). */
-const volatile __u32 use_readonly_cast = 0;
+/* Set before the load: whether the verifier takes both kinds of cast (6.2 on). */
+const volatile __u32 use_casts = 0;
 
 extern void *bpf_rdonly_cast(const void *object, __u32 btf_id) __ksym __weak;
+extern void *bpf_cast_to_kern_ctx(void *context) __ksym __weak;
 
 #define CAST(type, address) \
 	((struct type *)bpf_rdonly_cast((void *)(address), bpf_core_type_id_kernel(struct type)))
 
 /* A member of a structure that may be gone: then it is whatever stands there, or 0. */
-#define READ(type, address, member)                      \
-	(use_readonly_cast ? CAST(type, address)->member \
-			   : BPF_CORE_READ((struct type *)(address), member))
+#define READ(type, address, member) \
+	(use_casts ? CAST(type, address)->member : BPF_CORE_READ((struct type *)(address), member))
 
 #endif

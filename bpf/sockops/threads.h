@@ -17,10 +17,24 @@
  */
 extern const void woken_wake_function __ksym __weak;
 
-/* Each thread in sockmap's sending or receiving holds a reference, beside the one of the hash. */
+/* Socket maps that a socket is in: the hash, its place, and perhaps another's. */
+#define SOCKET_MAPS_LIMIT 8
+
+/*
+ * Each thread in sockmap's sending or receiving holds a reference, beside one for
+ * each map. A map that is just coming or going counts as a thread for a moment.
+ */
 static __always_inline __u32 threads_inside(const struct sk_psock *psock)
 {
-	return BPF_CORE_READ(psock, refcnt.refs.counter) - 1;
+	struct list_head *head = (void *)psock + bpf_core_field_offset(struct sk_psock, link);
+	struct list_head *at = BPF_CORE_READ(psock, link.next);
+	__u32 references = BPF_CORE_READ(psock, refcnt.refs.counter);
+
+	for (__u32 i = 0; i < SOCKET_MAPS_LIMIT && at && at != head; i++) {
+		references--;
+		at = BPF_CORE_READ(at, next);
+	}
+	return references;
 }
 
 static __always_inline bool is_sleeper(const struct wait_queue_entry *entry)

@@ -8,7 +8,7 @@ import pytest
 
 from tests.kernel.installations import installation, present
 from tests.kernel.relays import RELAY, Servers, servers
-from tests.kernel.topologies import Cgroups
+from tests.kernel.topologies import Cgroups, Topology, one_pod
 from tests.support import mesh_load
 from tests.support.accelerator import accelerated
 from tests.support.cgroups import TestCgroup
@@ -39,6 +39,13 @@ def node(cgroups: Cgroups) -> Iterator[Sockops]:
     """sockops on for both cgroups and every port, shared by a file's tests: count differences."""
     with accelerated(cgroups.paths) as sockops:
         yield sockops
+
+
+@pytest.fixture(scope="module")
+def topology(cgroups: Cgroups) -> Iterator[Topology]:
+    """One pod with a program in each cgroup, shared by a file's tests."""
+    with one_pod(cgroups) as made:
+        yield made
 
 
 @pytest.fixture

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from meshaccel.accelerators.sockops.observe import Places
 from tests.kernel.topologies import one_pod
-from tests.support import tcp_view
+from tests.support import bpftool, tcp_view
 from tests.support.connections import connected
 
 if TYPE_CHECKING:
@@ -93,3 +95,9 @@ def assert_tables_empty(node: Sockops) -> None:
     """No socket is tracked once the last connection has gone; the kernel closes them in its time."""
     wait_until(lambda: node.live_sockets() == 0, "no socket of sockops left")
     assert node.status()["connections"] == 0
+    wait_until(lambda: not socket_places(node), "every place given up")
+
+
+def socket_places(node: Sockops) -> dict[int, int]:
+    """Return the places that are taken, from 0 on, with the cookies of their sockets."""
+    return bpftool.socket_map(Path(Places.of(node.paths).map("socket_places")))

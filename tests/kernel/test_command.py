@@ -16,7 +16,7 @@ from meshaccel.accelerators.sockops.service import Sockops
 from meshaccel.model import Json, Mode
 from tests.kernel.installations import present
 from tests.kernel.observation import Counted, assert_by_tcp, assert_redirected, wait_until
-from tests.kernel.topologies import Cgroups, Topology, one_pod
+from tests.kernel.topologies import Cgroups, Topology
 from tests.support.cgroups import TestCgroup
 from tests.support.connections import Connection, connected
 from tests.support.exposition import parse
@@ -30,13 +30,6 @@ if TYPE_CHECKING:
 Call = Callable[..., str]
 Attempt = Callable[..., tuple[int, str, str]]
 PREFIX = "meshaccel_sockops_"
-
-
-@pytest.fixture(scope="module")
-def topology(cgroups: Cgroups) -> Iterator[Topology]:
-    """One pod with a program in each cgroup, shared by the tests."""
-    with one_pod(cgroups) as made:
-        yield made
 
 
 @pytest.fixture

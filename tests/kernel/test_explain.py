@@ -50,13 +50,6 @@ def explainer(
     present(node, cgroups.paths)
 
 
-@pytest.fixture(scope="module")
-def topology(cgroups: Cgroups) -> Iterator[Topology]:
-    """One pod with a program in each cgroup, shared by the tests."""
-    with one_pod(cgroups) as made:
-        yield made
-
-
 @pytest.fixture
 def live(explainer: Explainer, topology: Topology) -> Iterator[Connection]:
     """A connection that is accelerated when the test begins."""

@@ -14,7 +14,7 @@ from meshaccel.bpf import attach, maps, ownership
 from meshaccel.bpf.program.desired import STAGED
 from tests.kernel.bpf_objects import MAPS, PIN, Node, link_name, own_node, wish
 from tests.kernel.observation import wait_until
-from tests.kernel.topologies import Cgroups, Topology, one_pod
+from tests.kernel.topologies import Cgroups, Topology
 from tests.support import bpftool
 from tests.support.cgroups import TestCgroup
 from tests.support.connections import connected
@@ -41,13 +41,6 @@ for _ in range({CONNECTIONS}):
 def node() -> Iterator[Node]:
     """A node with nothing on it."""
     with own_node() as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def topology(cgroups: Cgroups) -> Iterator[Topology]:
-    """Two ends in one namespace, in a cgroup each."""
-    with one_pod(cgroups) as made:
         yield made
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -90,6 +91,14 @@ def program_id(pin: Path) -> int:
     return int(json.loads(run(["bpftool", "-j", "prog", "show", "pinned", str(pin)]))["id"])
 
 
+def socket_map(pin: Path) -> dict[int, int]:
+    """Return which sockets, by their cookies, are where in a pinned SOCKMAP with values of eight bytes."""
+    entries = _query("map", "dump", "pinned", str(pin))
+    return {
+        _number(entry["key"]): _number(entry["value"]) for entry in entries if "error" not in entry["value"]
+    }
+
+
 def run_statistics(program_type: str) -> dict[int, RunStatistics]:
     """Return by program id what the kernel has counted, of the programs it has counted at all."""
     return {
@@ -110,6 +119,11 @@ def _cgroup_attachments() -> list[CgroupAttachment]:
         for tree in _query("cgroup", "tree")
         for item in tree["programs"]
     ]
+
+
+def _number(written: Sequence[str]) -> int:
+    """Return the number of bytes as bpftool writes them."""
+    return int.from_bytes((int(byte, 16) for byte in written), sys.byteorder)
 
 
 def _query(*words: str) -> list[dict[str, Any]]:

@@ -30,11 +30,13 @@ SOURCE = "".join(
 OLD_HELPERS = {"map_lookup_elem", "map_update_elem", "map_delete_elem", "sock_ops_cb_flags_set"}
 #: The helpers that are probed, with the capability of each program type that uses them.
 PROBED_HELPERS = {
+    "sock_map_update": {"sock_ops_sock_map_update"},
     "sock_hash_update": {"sock_ops_sock_hash_update"},
     "get_local_storage": {"sock_ops_get_local_storage"},
     "get_socket_cookie": {"sock_ops_get_socket_cookie"},
     "sk_storage_get": {"sock_ops_sk_storage_get", "sk_msg_sk_storage_get", "sockmap_iterator"},
     "skc_to_tcp_sock": {"sock_ops_skc_to_tcp_sock", "sk_msg_skc_to_tcp_sock"},
+    "msg_redirect_map": {"sk_msg_redirect_map"},
     "msg_redirect_hash": {"sk_msg_redirect_hash"},
     "tail_call": {"sk_msg_tail_call"},
     "seq_write": {"sockmap_iterator"},
@@ -42,6 +44,7 @@ PROBED_HELPERS = {
 #: The same for map types beyond arrays and hashes.
 PROBED_MAPS = {
     "CGROUP_STORAGE": "map_cgroup_storage",
+    "SOCKMAP": "map_sockmap",
     "SOCKHASH": "map_sockhash",
     "SK_STORAGE": "map_sk_storage",
     "PROG_ARRAY": "map_prog_array",
@@ -166,8 +169,8 @@ class TestCatalogue:
             "core_field_offset",
             "core_type_id_kernel",
         }
-        # Optional: the program reads by the older helper where it is missing.
-        optional = {"rdonly_cast"}
+        # Optional: the program does with older helpers where they are missing.
+        optional = {"rdonly_cast", "cast_to_kern_ctx"}
 
         assert used - not_helpers - optional - OLD_HELPERS == set(PROBED_HELPERS)
         assert set.union(*PROBED_HELPERS.values()) <= set(SOCKOPS_NEEDS)

@@ -42,7 +42,7 @@ def test_a_structure_that_the_object_lacks_has_no_members() -> None:
 
 def test_the_constant_that_is_set_before_loading_is_there() -> None:
     with layouts.object_btf(str(OBJECT)) as btf:
-        assert layouts.section_variables(btf, ".rodata")["use_readonly_cast"] == (0, 4)
+        assert layouts.section_variables(btf, ".rodata")["use_casts"] == (0, 4)
 
 
 DIFFERENT = [

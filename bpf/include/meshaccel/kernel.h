@@ -29,8 +29,17 @@ struct list_head {
 	struct list_head *next;
 };
 
+struct bpf_map {
+	__u32 max_entries;
+};
+
+struct sk_msg {
+	struct sock *sk_redir;
+};
+
 struct sk_psock {
 	struct sock *sk;
+	struct list_head link;
 	struct list_head ingress_msg;
 	refcount_t refcnt;
 };

@@ -86,7 +86,8 @@ struct sockops_end {
 	__u32 client_port;
 	__u32 policy;
 	__u32 port_matched;
-	__u32 reserved;
+	/* See places.h. */
+	__u32 place;
 };
 
 /* How far a socket is; from WAITING to LEAVING it is in the socket hash. */
@@ -132,6 +133,8 @@ enum sockops_message_reason {
 	SOCKOPS_MESSAGE_PEER_GONE = 5,
 	SOCKOPS_MESSAGE_LEAVING = 6,
 	SOCKOPS_MESSAGE_ADOPTION = 7,
+	/* Neither way: it failed, since the peer was closed while it was on its way there. */
+	SOCKOPS_MESSAGE_REFUSED = 8,
 };
 
 /* What a socket remembers; lives and dies with the socket. A socket's key in the hash is its cookie. */
@@ -158,6 +161,9 @@ struct sockops_socket_state {
 	__u32 last_message;
 	/* Whether acknowledgements are told, so that the socket can be handed back. */
 	__u32 has_callbacks;
+	/* Its own and its peer's place, from 1; 0: none. See places.h. */
+	__u32 place;
+	__u32 peer_place;
 };
 
 /* Per policy and CPU. Every reason to stay on TCP has its own counter. */

@@ -36,6 +36,9 @@ struct sockops_adoption {
 	__s32 error;
 	/* Nanoseconds of the monotonic clock. */
 	__u64 inserted_at;
+	/* The socket's place, once it is in the hash. */
+	__u32 place;
+	__u32 reserved;
 };
 
 #endif

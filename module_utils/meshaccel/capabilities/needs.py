@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping
 from ..errors import Unsupported
 from ..model import Answer, Capability
 
-#: All that bpf/sockops.bpf.c uses. Not in it: sk_msg_rdonly_cast
-#: (sk_msg_probe_read_kernel does as well, at more cost).
+#: All that bpf/sockops.bpf.c uses. Not in it: sk_msg_rdonly_cast and sk_msg_cast_to_kern_ctx
+#: (sk_msg_probe_read_kernel and sk_msg_redirect_hash do as well, at more cost).
 SOCKOPS_NEEDS: tuple[str, ...] = (
     "bpf_syscall",
     "libbpf",
@@ -19,11 +19,13 @@ SOCKOPS_NEEDS: tuple[str, ...] = (
     "cgroup2",
     "cgroup_link",
     "map_prog_array",
+    "map_sockmap",
     "map_sockhash",
     "map_cgroup_storage",
     "map_sk_storage",
     "program_sock_ops",
     "program_sk_msg",
+    "sock_ops_sock_map_update",
     "sock_ops_sock_hash_update",
     "sock_ops_sock_hash_delete",
     "sock_ops_get_socket_cookie",
@@ -32,6 +34,7 @@ SOCKOPS_NEEDS: tuple[str, ...] = (
     "sock_ops_probe_read_kernel",
     "sock_ops_skc_to_tcp_sock",
     "sk_msg_tail_call",
+    "sk_msg_redirect_map",
     "sk_msg_redirect_hash",
     "sk_msg_sk_storage_get",
     "sk_msg_probe_read_kernel",

@@ -24,6 +24,7 @@ TRACING = 26
 MAP_DELETE_ELEMENT = 3
 TAIL_CALL = 12
 GET_SOCKET_COOKIE = 46
+SOCKET_MAP_UPDATE = 53
 MESSAGE_REDIRECT_MAP = 60
 SOCKET_HASH_UPDATE = 70
 MESSAGE_REDIRECT_HASH = 71
@@ -125,6 +126,17 @@ def probe_read_kernel(_: Session) -> bytes:
     )
 
 
+def redirect_map(session: Session) -> bytes:
+    """Redirects a message to a socket of an array."""
+    return (
+        bpf.load_map(bpf.R2, session.socket_map)
+        + bpf.move_immediate(bpf.R3, 0)
+        + bpf.move_immediate(bpf.R4, FLAG_INGRESS)
+        + bpf.call_helper(MESSAGE_REDIRECT_MAP)
+        + PASS
+    )
+
+
 def redirect_hash(session: Session) -> bytes:
     """Redirects a message to a socket of a hash."""
     return (
@@ -156,13 +168,18 @@ def readonly_cast(session: Session) -> bytes:
     )
 
 
-def socket_hash_update(session: Session) -> bytes:
-    """Enters the socket of a connection event into a hash."""
-    return (
-        bpf.load_map(bpf.R2, session.socket_hash)
+def cast_to_kernel_context(session: Session) -> bytes:
+    """Takes the context for the kernel's own."""
+    return bpf.call_kernel_function(session.function_id("bpf_cast_to_kern_ctx")) + PASS
+
+
+def enter(socket_map: str, helper: int) -> Build:
+    """Enters the socket of a connection event into one of the session's socket maps."""
+    return lambda session: (
+        bpf.load_map(bpf.R2, getattr(session, socket_map))
         + zero_slot(bpf.R3)
         + bpf.move_immediate(bpf.R4, 0)
-        + bpf.call_helper(SOCKET_HASH_UPDATE)
+        + bpf.call_helper(helper)
         + PASS
     )
 

@@ -62,6 +62,11 @@ class Session:
         return self.keep(syscall.create_map(SOCKET_HASH, key_size=8, value_size=8, entries=1))
 
     @functools.cached_property
+    def socket_map(self) -> int:
+        """A SOCKMAP of one entry."""
+        return self.keep(syscall.create_map(SOCKET_MAP, key_size=4, value_size=8, entries=1))
+
+    @functools.cached_property
     def socket_storage(self) -> int:
         """A storage of one C int for each socket."""
         integer = self.keep(syscall.load_integer_btf())

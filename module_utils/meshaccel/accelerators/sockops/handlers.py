@@ -96,7 +96,8 @@ class Handlers:
             self.unload({})
         self._make_directories()
         sockets = int(arguments["maximum_connections"]) * layout.SOCKETS_PER_CONNECTION
-        with loaded_object(path, {"sockets": sockets, "ends": sockets}) as loaded:
+        sizes = dict.fromkeys(("sockets", "socket_places", "ends"), sockets)
+        with loaded_object(path, sizes) as loaded:
             for name in layout.MAP_SIZES:
                 maps.pin(loaded.map_descriptor(name), self._places.map(name))
             self._pin_programs(loaded, digest)
@@ -328,14 +329,14 @@ def opened(pin: str) -> Iterator[int]:
 def loaded_object(
     path: str, sizes: Mapping[str, int], reused: Mapping[str, int] | None = None
 ) -> Iterator[BpfObject]:
-    """Loads the object with the fastest way to read a peer that the verifier takes.
+    """Loads the object with the fastest way to a peer that the verifier takes.
 
     Raises Unsupported with the end of the verifier's log when it takes neither.
     """
     failures: list[str] = []
-    for readonly_cast in (1, 0):
+    for use_casts in (1, 0):
         with BpfObject(path) as candidate:
-            candidate.set_constants({"use_readonly_cast": readonly_cast})
+            candidate.set_constants({"use_casts": use_casts})
             for name, entries in sizes.items():
                 candidate.set_maximum_entries(name, entries)
             for name, descriptor in (reused or {}).items():

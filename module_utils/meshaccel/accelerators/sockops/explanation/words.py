@@ -47,6 +47,7 @@ class MessageReason(enum.IntEnum):
     PEER_GONE = 5
     LEAVING = 6
     ADOPTION = 7
+    REFUSED = 8
 
 
 class Cause(str, enum.Enum):
@@ -143,6 +144,7 @@ MESSAGE_CAUSES: dict[MessageReason, Cause] = {
     MessageReason.PEER_GONE: Cause.PEER_GONE,
     MessageReason.LEAVING: Cause.LEAVING,
     MessageReason.ADOPTION: Cause.ADOPTION,
+    MessageReason.REFUSED: Cause.PEER_GONE,
 }
 
 
