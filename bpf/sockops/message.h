@@ -141,12 +141,12 @@ static __always_inline __u32 leave(struct sockops_socket_state *state, __u32 rea
 	return SOCKOPS_MESSAGE_LEAVING;
 }
 
-/* The socket that the kernel is to hand the message to. */
-static __always_inline __u64 named_socket(struct sk_msg_md *message)
+/* The cookie of the socket that the kernel is to hand the message to. */
+static __always_inline __u64 named_cookie(struct sk_msg_md *message)
 {
 	struct sk_msg *kernel_message = bpf_cast_to_kern_ctx(message);
 
-	return (__u64)kernel_message->sk_redir;
+	return kernel_message->sk_redir->__sk_common.skc_cookie.counter;
 }
 
 /*
@@ -163,7 +163,7 @@ static __always_inline __u32 hand_over(struct sk_msg_md *message,
 
 	if (use_casts && place &&
 	    bpf_msg_redirect_map(message, &socket_places, place - 1, BPF_F_INGRESS) == SK_PASS) {
-		if (named_socket(message) == state->peer_socket)
+		if (named_cookie(message) == peer_key)
 			return SOCKOPS_MESSAGE_REDIRECTED;
 		misnamed = true;
 	}
