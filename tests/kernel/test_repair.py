@@ -18,7 +18,7 @@ from tests.kernel.installations import absent, installation, present
 from tests.kernel.inventory import Inventory, programs_of
 from tests.kernel.observation import assert_accelerates, assert_redirected, wait_until
 from tests.kernel.topologies import Cgroups, one_pod
-from tests.support.cgroups import TestCgroup
+from tests.support.cgroups import TestCgroup, remove_cgroup
 from tests.support.connections import connected
 
 if TYPE_CHECKING:
@@ -164,6 +164,26 @@ def test_restore_leaves_out_a_cgroup_that_is_not_there_yet(own_cgroups: Cgroups)
             assert node.restore().changed
             assert len(programs_of(third)) == 1
             absent(node)
+
+
+def test_restore_makes_a_slice_that_is_not_there_yet(own_cgroups: Cgroups) -> None:
+    """What starts in it later finds it, and is accelerated from its first connection on."""
+    with installation() as node:
+        late = TestCgroup("late.slice")
+        inner = TestCgroup("inner.slice", parent=late)
+        with late, inner:
+            present(node, [own_cgroups.client.relative_path, inner.relative_path])
+        shutil.rmtree(node.paths.pins)
+        restored = node.restore()
+        try:
+            assert f"made cgroup {inner.relative_path}, for what will run in it" in restored.notes
+            assert len(programs_of(inner)) == 1
+            assert not node.restore().notes
+            assert_accelerates(node, Cgroups(own_cgroups.client, inner))
+            absent(node)
+        finally:
+            remove_cgroup(inner.path)
+            remove_cgroup(late.path)
 
 
 def test_restore_keeps_what_is_held_by_hand(own_node: Sockops, own_cgroups: Cgroups) -> None:

@@ -151,3 +151,30 @@ def test_a_node_without_cgroup2_is_told_how_to_get_it(monkeypatch: pytest.Monkey
     assert "cgroup2" in caught.value.wanted
     assert "/proc/self/mountinfo" in caught.value.found
     assert "mount -t cgroup2" in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("path", "lasting"),
+    [
+        ("mesh.slice", True),
+        ("kubepods.slice/kubepods-burstable.slice", True),
+        ("kubepods", True),
+        ("kubepods/besteffort", True),
+        ("kubepods/pod1", False),
+        ("system.slice/envoy.service", False),
+        ("user.slice/user-0.slice/session-1.scope", False),
+        (".", False),
+        ("mesh.slice/app", False),
+    ],
+)
+def test_slices_outlast_what_runs_in_them(path: str, *, lasting: bool) -> None:
+    assert cgroups.is_lasting(path) is lasting
+
+
+def test_a_cgroup_is_made_with_those_above_it(tmp_path: Path) -> None:
+    hierarchy = cgroups.Hierarchy(str(tmp_path))
+    for _ in range(2):
+        hierarchy.make("a.slice/b.slice")
+    assert (tmp_path / "a.slice" / "b.slice").is_dir()
+    with pytest.raises(InvalidInput):
+        hierarchy.make("../outside.slice")

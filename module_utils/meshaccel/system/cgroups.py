@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from ..errors import InvalidInput, Unsupported
 from . import mounts
 
+#: Where the kubelet's cgroupfs driver puts pods.
+KUBELET_PARENTS = ("kubepods", "kubepods/burstable", "kubepods/besteffort")
+
 
 @dataclass(frozen=True)
 class Hierarchy:
@@ -55,6 +58,14 @@ class Hierarchy:
                 remedy="name a directory of the cgroup2 hierarchy",
             )
         return status.st_ino
+
+    def make(self, path: str) -> None:
+        """Makes a cgroup and those above it, where they are not there.
+
+        systemd and the kubelet take over a cgroup that they find, id and programs
+        included. Raises InvalidInput when the path leads out of the mount.
+        """
+        os.makedirs(self.absolute(path), exist_ok=True)
 
     def paths_of(self, identifiers: Iterable[int]) -> dict[int, str]:
         """Returns the relative paths of the cgroups with these ids, of those alive."""
@@ -112,6 +123,11 @@ def systemd_candidates(unit: str) -> tuple[str, ...]:
     parts = stem.split("-")
     steps = ["-".join(parts[: count + 1]) + ".slice" for count in range(len(parts))]
     return ("/".join(steps),)
+
+
+def is_lasting(path: str) -> bool:
+    """True for a cgroup that others come and go in: a slice, or the kubelet's without systemd."""
+    return path in KUBELET_PARENTS or all(part.endswith(".slice") for part in path.split("/"))
 
 
 def kubernetes_candidates(uid: str) -> tuple[str, ...]:

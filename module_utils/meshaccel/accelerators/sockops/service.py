@@ -103,9 +103,11 @@ class Sockops:
         )
 
     def restore(self, before_action: engine.BeforeAction = engine.ignore) -> engine.Result:
-        """Brings back the wish kept on the node; cgroups not there yet are left out.
+        """Brings back the wish kept on the node.
 
-        The caller holds the node's lock.
+        At boot the named cgroups are not there yet. A slice is made, so that what
+        starts in it later is accelerated from its first connection on; another
+        cgroup is left out. The caller holds the node's lock.
 
         Raises InvalidInput when no wish is kept or its file is damaged.
         """
@@ -118,10 +120,11 @@ class Sockops:
                 remedy="run the playbook first; there is nothing to restore",
             )
         desired = load_document(content, path)
+        notes = [f"made cgroup {path}, for what will run in it" for path in self._make_slices(desired)]
         result = self.converge(desired, skip_missing=True, before_action=before_action)
         missing = resolve(desired, self.observe(desired, Denied())).missing
-        left_out = tuple(f"cgroup {name} is not there; restore again once it is" for name in missing)
-        return replace(result, notes=(*result.notes, *left_out))
+        notes += [f"cgroup {name} is not there; restore again once it is" for name in missing]
+        return replace(result, notes=(*result.notes, *notes))
 
     def switch(self, mode: Mode, cgroup: str | None = None) -> None:
         """Switches the node or one cgroup at once, and holds it so for later runs."""
@@ -240,6 +243,16 @@ class Sockops:
         ) as sockets:
             # A key that goes while the kernel looks for the next begins the walk anew.
             return len({key.value for key in islice(sockets.keys(), MOST_KEYS_WALKED)})
+
+    def _make_slices(self, desired: Desired) -> list[str]:
+        """Makes the named slices that are not there; returns which."""
+        # Of several candidates nobody knows which one it will be.
+        certain = [wish.candidates[0] for wish in desired.cgroups if len(wish.candidates) == 1]
+        lasting = [path for path in certain if cgroups.is_lasting(path)]
+        made = [path for path in lasting if self.hierarchy.identify(path) is None]
+        for path in made:
+            self.hierarchy.make(path)
+        return made
 
     def _write_cgroup_mode(self, path: str, mode: Mode) -> None:
         loaded = observe_loaded(Places.of(self.paths), self.hierarchy, {})
