@@ -72,7 +72,8 @@ def handlers(paths: NodePaths) -> dict[str, Handler]:
         "release.cannot_restore": cannot_restore,
         "configuration.remove": lambda _: remove_configuration(paths),
         "systemd.enable": enable,
-        "systemd.disable": lambda _: systemd.control("disable", UNIT_NAME),
+        # Also stopped: systemd would go on to show one that has run as active.
+        "systemd.disable": lambda _: systemd.control("disable", UNIT_NAME, "--now"),
         "file.write": write_file,
         "file.remove": lambda found: files.remove(str(found["path"])),
     }

@@ -334,7 +334,7 @@ def test_removal_leaves_nothing(node: RuntimeNode) -> None:
     removed = runtime_service.run(ABSENT, node.paths)
     assert removed.after == {"state": "absent"}
     assert not node.enabled
-    assert node.calls[-1] == f"disable {runtime.UNIT_NAME}"
+    assert node.calls[-1] == f"disable {runtime.UNIT_NAME} --now"
     node.log.unlink()
     (node.unit.parent / "multi-user.target.wants").rmdir()
     assert file_tree(Path(node.paths.library).parent) == before
