@@ -13,7 +13,7 @@ PYTEST := $(PYTHON) -m pytest
 NODE_RELEASE := build/node_release.json
 C_SOURCES = $(shell find bpf tests -name '*.[ch]')
 
-.PHONY: help demo test test-unit test-kernel test-peers bench root bpf node-release clean lock
+.PHONY: help demo test test-unit test-kernel test-peers test-vm vm-image bench root bpf node-release clean lock
 .PHONY: format lint lint-ansible lint-yaml lint-python lint-types lint-shell lint-c
 
 help: ## list the targets
@@ -33,6 +33,17 @@ test-kernel: root bpf node-release ## the accelerators on the running kernel, in
 
 test-peers: root bpf node-release ## the accelerators under real programs: Envoy, nginx, Redis
 	$(PYTEST) tests/peers $(ARGS)
+
+# The kernels that test-vm takes: a name, more of them, or `all`.
+MATRIX ?= 6.1
+KERNELS = $(if $(filter all,$(MATRIX)),$(shell $(PYTHON) -m tests.vm kernels),$(MATRIX))
+
+vm-image: root ## build images of virtual machines: ./run vm-image 6.1 6.12; by default that of the first kernel
+	$(PYTHON) -m tests.vm image $(ARGS)
+
+test-vm: root node-release ## whole roles in virtual machines, through a reboot; MATRIX=all: on every kernel
+	$(PYTEST) tests/vm
+	for kernel in $(KERNELS); do MESHACCEL_KERNEL=$$kernel molecule test --all $(ARGS) || exit; done
 
 bench: root bpf node-release ## the benchmarks named in ARGS, or all; results in build/bench/
 	$(WITH_PACKAGE) tests/bench/run $(ARGS)

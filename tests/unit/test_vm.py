@@ -1,0 +1,234 @@
+"""Virtual machines: what an image is made of, and that Molecule finds every playbook it is to run."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import socket
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+
+from tests.vm import archive, build, initial_file_system, kernel_package
+from tests.vm.archive import Archive, ArchiveUnknownError
+from tests.vm.build import Builder, BuildError
+from tests.vm.guest import Guest, GuestError
+from tests.vm.image import Image
+from tests.vm.kernel_package import DEPENDS, NoKernelError
+from tests.vm.monitor import Monitor, MonitorError
+from tests.vm.recipe import DEFAULT_KERNEL, KERNELS, Recipe
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).resolve().parents[2]
+BASE = ROOT / ".config" / "molecule" / "config.yml"
+SCENARIOS = sorted((ROOT / "molecule").glob("*/molecule.yml"))
+
+# ---- Debian's archive ----
+
+
+def test_the_archive_of_packages_is_taken_not_that_of_security_updates() -> None:
+    listed = [
+        "http://one.example/debian-security/\tmain",
+        "http://two.example/other/\tmain",
+        "http://two.example/debian/\tcontrib",
+        "http://three.example/debian/\tmain",
+    ]
+    assert archive.address_of_debian(listed) == "http://three.example/debian"
+
+
+def test_no_archive_of_debian_is_told_with_what_to_set() -> None:
+    with pytest.raises(ArchiveUnknownError, match="MESHACCEL_MIRROR"):
+        archive.address_of_debian(["http://one.example/ubuntu/\tmain"])
+
+
+def test_a_mirror_of_the_operator_wins() -> None:
+    found = archive.find({archive.VARIABLE: "http://mirror.example/debian/"})
+    assert found.address == "http://mirror.example/debian"
+    assert found.source("bookworm").endswith(" http://mirror.example/debian bookworm main")
+
+
+def test_settings_of_the_connection_are_kept_and_others_are_not() -> None:
+    dumped = 'APT::Architecture "amd64";\nAcquire "";\nAcquire::http::Proxy "http://p:3128";\nDir "/";\n'
+    assert archive.kept_options(dumped) == ["Acquire::http::Proxy=http://p:3128"]
+    assert list(build.apt_options(["A::b=c d"])) == ['A::b "c d"']
+
+
+# ---- recipes ----
+
+
+def test_every_part_of_a_recipe_and_of_its_files_names_another_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = Recipe(KERNELS[DEFAULT_KERNEL])
+    changed = [dataclasses.replace(recipe, kernel=kernel) for kernel in KERNELS.values()][1:]
+    changed += [
+        dataclasses.replace(recipe, userland="other"),
+        dataclasses.replace(recipe, packages=("other",)),
+        dataclasses.replace(recipe, masked_units=("other",)),
+        dataclasses.replace(recipe, enabled_units=("other",)),
+        dataclasses.replace(recipe, boot_modules=("other",)),
+    ]
+    assert len(changed) == len(KERNELS) - 1 + len(dataclasses.fields(Recipe)) - 1
+    assert len({recipe.digest(), *(other.digest() for other in changed)}) == len(changed) + 1
+    (tmp_path / "file").write_text("other", encoding="utf-8")
+    before = recipe.digest()
+    monkeypatch.setattr("tests.vm.recipe.GUEST_FILES", tmp_path)
+    assert recipe.digest() != before
+
+
+def test_kernels_share_a_userland() -> None:
+    assert len({Recipe(kernel).userland_digest() for kernel in KERNELS.values()}) == 1
+
+
+# ---- the kernel ----
+
+
+def test_a_kernel_in_several_packages_is_found_whole() -> None:
+    said = "linux-image-9-cloud\n  Depends: linux-base\n  Depends: linux-binary-9-cloud\n"
+    said += "  Depends: linux-modules-9-cloud\n  Depends: <linux-initramfs-tool>\n"
+    assert DEPENDS.findall(said) == ["linux-binary-9-cloud", "linux-modules-9-cloud"]
+
+
+@pytest.mark.parametrize("prefix", ["", "usr/"])
+def test_a_kernel_is_in_boot_or_with_its_modules(tmp_path: Path, prefix: str) -> None:
+    modules = tmp_path / f"{prefix}lib/modules/9.1"
+    modules.mkdir(parents=True)
+    with pytest.raises(NoKernelError, match="no vmlinuz"):
+        kernel_package.kernel(tmp_path)
+    image = modules / "vmlinuz" if prefix else tmp_path / "boot/vmlinuz-9.1"
+    image.parent.mkdir(exist_ok=True)
+    image.touch()
+    assert kernel_package.kernel(tmp_path) == image
+    (modules.parent / "9.2").mkdir()
+    with pytest.raises(NoKernelError, match="2 kernels"):
+        kernel_package.modules(tmp_path)
+
+
+def test_modules_are_loaded_after_those_they_need_and_once() -> None:
+    dependencies = initial_file_system.parse_dependencies(
+        "kernel/fs/ext4.ko.xz: kernel/fs/jbd2.ko.xz kernel/lib/crc16.ko.xz\n"
+        "kernel/fs/jbd2.ko.xz: kernel/lib/crc16.ko.xz\n"
+        "kernel/lib/crc16.ko.xz:\n"
+        "kernel/drivers/virtio-blk.ko.xz:\n"
+    )
+    ordered = initial_file_system.in_order(dependencies, ["virtio_blk", "ext4", "jbd2", "built_in"])
+    assert [initial_file_system.module_name(path) for path in ordered] == [
+        "virtio_blk",
+        "crc16",
+        "jbd2",
+        "ext4",
+    ]
+
+
+# ---- failures ----
+
+
+def test_a_full_disk_is_told_before_anything_is_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build, "NEEDED_BYTES", 1 << 60)
+    with pytest.raises(BuildError, match="MB free, a build takes up to"):
+        Builder(tmp_path).provide(Recipe(KERNELS[DEFAULT_KERNEL]))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_build_that_fails_leaves_nothing_and_says_which_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(archive, "find", lambda: Archive("http://127.0.0.1:1/debian", ()))
+    monkeypatch.setattr(build, "PATH", "/nonexistent")
+    (tmp_path / "build-of-a-killed-one").mkdir()
+    with pytest.raises(BuildError, match=r"installing \d+ packages of bookworm: mmdebstrap is not installed"):
+        Builder(tmp_path).provide(Recipe(KERNELS[DEFAULT_KERNEL]))
+    assert list(tmp_path.iterdir()) == []
+    assert "... failed" in capsys.readouterr().err
+
+
+def test_a_program_that_fails_is_told_with_its_last_lines() -> None:
+    with pytest.raises(BuildError, match=r"(?s)sh ended with 3:.*the reason"):
+        build.call(["sh", "-c", "echo the reason; exit 3"])
+
+
+def test_an_emulator_that_does_not_start_is_an_error_and_nothing_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = Image(tmp_path / "image")
+    image.directory.mkdir()
+    for path in (image.disk, image.kernel, image.host_key):
+        path.touch()
+    monkeypatch.setattr("tests.vm.emulator.PROGRAM", "false")
+    with pytest.raises(GuestError, match="false ended with 1"):
+        Guest.start(image, tmp_path / "guest")
+    assert not Guest(tmp_path / "guest", image).is_running()
+
+
+def test_a_process_that_took_over_the_number_is_not_ended(tmp_path: Path) -> None:
+    guest = Guest(tmp_path / "guest", Image(tmp_path))
+    guest.directory.mkdir()
+    (guest.directory / "process_id").write_text("1", encoding="ascii")
+    assert not guest.is_running()
+    guest.stop()
+    assert not guest.directory.exists()
+
+
+# ---- the monitor ----
+
+
+@pytest.fixture
+def emulator(tmp_path: Path) -> Iterator[Path]:
+    """Something that answers like QEMU's monitor: with what it was told, or an error."""
+    path = tmp_path / "monitor"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        thread = threading.Thread(target=_answer, args=(listener,))
+        thread.start()
+        yield path
+        thread.join()
+
+
+def _answer(listener: socket.socket) -> None:
+    connection, _ = listener.accept()
+    with connection, connection.makefile("rw", encoding="utf-8") as stream:
+        stream.write('{"QMP": {}}\n')
+        stream.flush()
+        for line in stream:
+            command = json.loads(line)
+            answer: dict[str, Any] = {"return": ""}
+            if command["execute"] == "quit":
+                return
+            if "full" in command["arguments"].get("command-line", ""):
+                answer = {"return": "Error: no space"}
+            stream.write('{"event": "RESUME"}\n' + json.dumps(answer) + "\n")
+            stream.flush()
+
+
+def test_a_snapshot_that_fails_and_an_emulator_that_goes_are_errors(emulator: Path) -> None:
+    with Monitor(emulator) as monitor:
+        monitor.save("fits")
+        with pytest.raises(MonitorError, match="no space"):
+            monitor.save("full")
+        with pytest.raises(MonitorError, match="closed its monitor"):
+            monitor.quit()
+
+
+# ---- Molecule ----
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda path: path.parent.name)
+def test_every_playbook_of_a_scenario_is_there(scenario: Path) -> None:
+    """Molecule leaves out a playbook that it does not find, and calls that a success."""
+    base = yaml.safe_load(BASE.read_text(encoding="utf-8"))
+    own = yaml.safe_load(scenario.read_text(encoding="utf-8"))
+    sequence = base["scenario"]["test_sequence"]
+    named = [step.split()[1] for step in sequence if len(step.split()) > 1]
+    default = [f"{name}.yml" for name in ("verify",)]
+    for name in (*base["provisioner"]["playbooks"].values(), *named, *default):
+        assert (scenario.parent / name).is_file(), name
+    assert set(own["platforms"][0]) == {"name", "kernel"}
+    assert {"check", "idempotence", "verify"} <= set(sequence)

@@ -1,0 +1,87 @@
+"""`python -m tests.vm`: builds images, starts and stops guests by name."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.vm.archive import ArchiveUnknownError
+from tests.vm.build import Builder, BuildError
+from tests.vm.guest import ADDRESS, USER, Guest, GuestError
+from tests.vm.recipe import DEFAULT_KERNEL, KERNELS, SCENARIO_KERNELS, Recipe
+
+DIRECTORY = Path(__file__).resolve().parents[2] / "build" / "vm"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; returns its exit status."""
+    parser = argparse.ArgumentParser(prog="./run vm-image", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    image = commands.add_parser("image", help="build images that are not there")
+    image.add_argument(
+        "kernels", nargs="*", choices=[[], *KERNELS], metavar="KERNEL", help=", ".join(KERNELS)
+    )
+    start = commands.add_parser("start", help="start a guest and print how to log in, as JSON")
+    start.add_argument("name")
+    start.add_argument("--kernel", default=DEFAULT_KERNEL, choices=KERNELS)
+    for name, what in (("stop", "end a guest and remove its disk"), ("login", "log in, or run a command")):
+        command = commands.add_parser(name, help=what)
+        command.add_argument("name")
+        command.add_argument("--kernel", default=DEFAULT_KERNEL, choices=KERNELS)
+        if name == "login":
+            command.add_argument("words", nargs="*", metavar="WORD")
+    commands.add_parser("kernels", help="list the kernels that the scenarios are for")
+    options = parser.parse_args(arguments)
+    try:
+        return COMMANDS[options.command](options)
+    except (ArchiveUnknownError, BuildError, GuestError) as error:
+        print(f"vm: {error}", file=sys.stderr)
+        return 1
+
+
+def build(options: argparse.Namespace) -> int:
+    """Build the images of these kernels, by default of one."""
+    for name in options.kernels or [DEFAULT_KERNEL]:
+        image = Builder(DIRECTORY).provide(Recipe(KERNELS[name]))
+        print(f"{name}: {image.directory}")
+    return 0
+
+
+def start(options: argparse.Namespace) -> int:
+    """Start a guest, building its image if it is not there."""
+    image = Builder(DIRECTORY).provide(Recipe(KERNELS[options.kernel]))
+    guest = Guest.start(image, DIRECTORY / "guests" / options.name)
+    found = {"address": ADDRESS, "port": guest.port, "user": USER, "options": guest.login_options()}
+    print(json.dumps(found))
+    return 0
+
+
+def list_kernels(_: argparse.Namespace) -> int:
+    """Print the names of the kernels that the scenarios are for."""
+    print(" ".join(SCENARIO_KERNELS))
+    return 0
+
+
+def stop(options: argparse.Namespace) -> int:
+    """End a guest; fine when there is none."""
+    _guest(options).stop()
+    return 0
+
+
+def login(options: argparse.Namespace) -> int:
+    """Log in, or run a command there."""
+    return subprocess.run([*_guest(options).login_command(), *options.words], check=False).returncode
+
+
+def _guest(options: argparse.Namespace) -> Guest:
+    builder = Builder(DIRECTORY)
+    return Guest(DIRECTORY / "guests" / options.name, builder.image(Recipe(KERNELS[options.kernel])))
+
+
+COMMANDS = {"image": build, "kernels": list_kernels, "start": start, "stop": stop, "login": login}
+
+if __name__ == "__main__":
+    sys.exit(main())

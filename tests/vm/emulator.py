@@ -1,0 +1,42 @@
+"""QEMU's command line for a guest. A snapshot is of the same machine only, so there is one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PROGRAM = "qemu-system-x86_64"
+MEMORY_MEGABYTES = 1024
+PROCESSORS = 2
+#: Five-level page tables and nested virtualisation cost an emulator time and no test needs them.
+PROCESSOR = "max,-svm,la57=off"
+#: What makes the kernel slower, or look longer, under emulation.
+KERNEL_ARGUMENTS = (
+    "console=ttyS0 panic=-1 quiet net.ifnames=0 mitigations=off nokaslr audit=0 tsc=reliable no_timer_check"
+)
+
+
+def command(*, kernel: Path, initial_file_system: Path, console: Path, monitor: Path) -> list[str]:
+    """Return the machine without devices: what it boots, its console and its monitor."""
+    machine = [PROGRAM, "-accel", "tcg,thread=multi", "-M", "q35", "-cpu", PROCESSOR]
+    size = ["-smp", str(PROCESSORS), "-m", str(MEMORY_MEGABYTES)]
+    boot = ["-kernel", str(kernel), "-initrd", str(initial_file_system), "-append", KERNEL_ARGUMENTS]
+    outside = ["-display", "none", "-nodefaults", "-serial", f"file:{console}"]
+    return [*machine, *size, *boot, *outside, "-qmp", f"unix:{monitor},server=on,wait=off"]
+
+
+def disk(path: Path) -> list[str]:
+    """Return the guest's one disk. What a crash of this machine would lose is of no use anyway."""
+    drive = f"file={path},if=none,id=disk,format=qcow2,cache=unsafe,discard=unmap"
+    return ["-drive", drive, "-device", "virtio-blk-pci,drive=disk"]
+
+
+def network(address: str, port: int) -> list[str]:
+    """Return a network that leads from that port to the guest's ssh server, and nowhere else."""
+    forward = f"hostfwd=tcp:{address}:{port}-10.0.2.15:22"
+    return [
+        *("-netdev", f"user,id=network,restrict=on,{forward}"),
+        *("-device", "virtio-net-pci,netdev=network,romfile="),
+    ]

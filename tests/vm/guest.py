@@ -1,0 +1,239 @@
+"""A running guest: QEMU in the background, reached by ssh over this machine's loopback alone."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tests.vm import emulator
+from tests.vm.image import SNAPSHOT, Image
+from tests.vm.monitor import Monitor, MonitorError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+USER = "root"
+ADDRESS = "127.0.0.1"
+BOOT_SECONDS = 240.0
+"""What a first boot may take; under emulation on a busy machine it is a minute."""
+RESTORE_SECONDS = 60.0
+STOP_SECONDS = 10.0
+LOGIN_SECONDS = 10
+POLL_SECONDS = 0.2
+CALL_SECONDS = 120.0
+SERIAL_TAIL_LINES = 15
+
+
+class GuestError(RuntimeError):
+    """A guest did not start, did not answer, or a command in it failed."""
+
+
+@dataclass(frozen=True)
+class Guest:
+    """A guest, by the folder that has its disk, its console and its process id."""
+
+    directory: Path
+    image: Image
+
+    # ---- life ----
+
+    @classmethod
+    def start(cls, image: Image, directory: Path) -> Guest:
+        """Start a guest from its image's snapshot; returns when it can be logged in to.
+
+        One that was left in the same folder is ended first. Raises GuestError, and then no
+        process is left.
+        """
+        guest = cls(directory, image)
+        guest.stop()
+        directory.mkdir(parents=True)
+        shutil.copyfile(image.disk, guest.disk)
+        with guest._ended_on_failure():
+            guest._run_emulator(["-loadvm", SNAPSHOT])
+            guest.wait_for_login(RESTORE_SECONDS)
+            # A guest that comes back from a snapshot believes in the time it was taken.
+            guest.call(["date", "--utc", "--set", f"@{time.time():.0f}"])
+        return guest
+
+    @classmethod
+    def take_snapshot(cls, image: Image) -> None:
+        """Boot an image's disk once and keep the state after boot in it. Raises GuestError."""
+        guest = cls(image.directory / "first-boot", image)
+        guest.directory.mkdir()
+        image.disk.rename(guest.disk)
+        with guest._ended_on_failure():
+            guest._run_emulator([])
+            guest.wait_for_login(BOOT_SECONDS)
+            guest.call(["sync"])
+            with Monitor(guest._monitor_path) as monitor:
+                monitor.save(SNAPSHOT)
+        guest._end_process()
+        guest.disk.rename(image.disk)
+        shutil.rmtree(guest.directory)
+
+    def stop(self) -> None:
+        """End it, as by taking the plug, and remove its folder; nothing when there is none."""
+        self._end_process()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def is_running(self) -> bool:
+        """Whether its process is there."""
+        return self._process() is not None
+
+    def reboot(self) -> None:
+        """Reboot it and wait until it can be logged in to. Raises GuestError."""
+        before = self.call(["cat", "/proc/sys/kernel/random/boot_id"])
+        # The connection goes with the guest's network.
+        with contextlib.suppress(GuestError):
+            self.call(["systemctl", "reboot"])
+        deadline = time.monotonic() + BOOT_SECONDS
+        while time.monotonic() < deadline:
+            self.wait_for_login(deadline - time.monotonic())
+            if self.call(["cat", "/proc/sys/kernel/random/boot_id"]) != before:
+                return
+            time.sleep(POLL_SECONDS)
+        raise GuestError(f"{self.directory.name} did not reboot within {BOOT_SECONDS:.0f} s")
+
+    # ---- use ----
+
+    def call(self, command: Sequence[str], *, seconds: float = CALL_SECONDS) -> str:
+        """Run a program in the guest and return its output; raises GuestError when it fails."""
+        try:
+            done = subprocess.run(
+                [*self.login_command(), shlex.join(command)],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=seconds,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise GuestError(f"{shlex.join(command)}: not finished after {seconds:.0f} s") from error
+        if done.returncode:
+            raise GuestError(f"{shlex.join(command)}: exit status {done.returncode}\n{done.stderr.strip()}")
+        return done.stdout
+
+    def login_command(self) -> list[str]:
+        """Return the ssh command that logs in."""
+        options = [f"-o{name}={value}" for name, value in self.login_options().items()]
+        return ["ssh", "-q", *options, "-p", str(self.port), f"{USER}@{ADDRESS}"]
+
+    def login_options(self) -> dict[str, str]:
+        """Return the options of ssh by which this guest, and no other, is logged in to."""
+        return {
+            "IdentityFile": str(self.image.login_key.absolute()),
+            "IdentitiesOnly": "yes",
+            "BatchMode": "yes",
+            "StrictHostKeyChecking": "yes",
+            "UserKnownHostsFile": str((self.directory / "known_hosts").absolute()),
+            "ConnectTimeout": str(LOGIN_SECONDS),
+        }
+
+    def wait_for_login(self, seconds: float) -> None:
+        """Wait until a login works. Raises GuestError with the console's last lines."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if not self.is_running():
+                raise GuestError(f"{self.directory.name} ended by itself{self._console_tail()}")
+            with contextlib.suppress(GuestError):
+                self.call(["true"], seconds=LOGIN_SECONDS)
+                return
+            time.sleep(POLL_SECONDS)
+        raise GuestError(
+            f"{self.directory.name} cannot be logged in to after {seconds:.0f} s{self._console_tail()}"
+        )
+
+    @property
+    def disk(self) -> Path:
+        """Its own disk."""
+        return self.directory / "disk.qcow2"
+
+    @property
+    def port(self) -> int:
+        """The port of this machine's loopback that leads to its ssh server."""
+        return int((self.directory / "port").read_text(encoding="ascii"))
+
+    # ---- inside ----
+
+    @property
+    def _process_file(self) -> Path:
+        return self.directory / "process_id"
+
+    @property
+    def _monitor_path(self) -> Path:
+        return self.directory / "monitor"
+
+    @property
+    def _console(self) -> Path:
+        return self.directory / "console"
+
+    def _run_emulator(self, more: Sequence[str]) -> None:
+        port = free_port()
+        (self.directory / "port").write_text(str(port), encoding="ascii")
+        key = self.image.host_key.read_text(encoding="utf-8")
+        (self.directory / "known_hosts").write_text(f"[{ADDRESS}]:{port} {key}", encoding="utf-8")
+        command = emulator.command(
+            kernel=self.image.kernel,
+            initial_file_system=self.image.initial_file_system,
+            console=self._console,
+            monitor=self._monitor_path,
+        )
+        command += emulator.disk(self.disk) + emulator.network(ADDRESS, port)
+        command += ["-daemonize", "-pidfile", str(self._process_file), *more]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise GuestError(f"{command[0]} ended with {done.returncode}: {done.stderr.strip()}")
+
+    def _process(self) -> int | None:
+        """Return the process id of the guest's emulator, if it is still that process."""
+        try:
+            process = int(self._process_file.read_text(encoding="ascii"))
+            command = Path(f"/proc/{process}/cmdline").read_bytes()
+        except (FileNotFoundError, ProcessLookupError, ValueError):
+            return None
+        return process if str(self._process_file).encode() in command.split(b"\0") else None
+
+    def _end_process(self) -> None:
+        process = self._process()
+        if process is None:
+            return
+        with contextlib.suppress(OSError, MonitorError), Monitor(self._monitor_path) as monitor:
+            monitor.quit()
+        deadline = time.monotonic() + STOP_SECONDS
+        while self.is_running():
+            if time.monotonic() > deadline:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process, signal.SIGKILL)
+            time.sleep(POLL_SECONDS)
+
+    def _console_tail(self) -> str:
+        try:
+            text = self._console.read_text(encoding="utf-8", errors="replace")
+        except FileNotFoundError:
+            return ""
+        tail = "\n".join(text.splitlines()[-SERIAL_TAIL_LINES:])
+        return f"; its console ends with:\n{tail}" if tail else "; its console is empty"
+
+    @contextlib.contextmanager
+    def _ended_on_failure(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            self._end_process()
+            raise
+
+
+def free_port() -> int:
+    """Return a port of the loopback that nobody uses now."""
+    with socket.create_server((ADDRESS, 0)) as probe:
+        port: int = probe.getsockname()[1]
+        return port
