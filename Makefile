@@ -13,7 +13,8 @@ PYTEST := $(PYTHON) -m pytest
 NODE_RELEASE := build/node_release.json
 C_SOURCES = $(shell find bpf tests -name '*.[ch]')
 
-.PHONY: help demo test test-unit test-kernel test-peers test-vm vm-image bench root bpf node-release clean lock
+.PHONY: help demo test test-unit test-kernel test-peers test-vm vm-image kernels bench root bpf
+.PHONY: node-release clean lock
 .PHONY: format lint lint-ansible lint-yaml lint-python lint-types lint-shell lint-c
 
 help: ## list the targets
@@ -40,6 +41,9 @@ KERNELS = $(if $(filter all,$(MATRIX)),$(shell $(PYTHON) -m tests.vm kernels),$(
 
 vm-image: root ## build images of virtual machines: ./run vm-image 6.1 6.12; by default that of the first kernel
 	$(PYTHON) -m tests.vm image $(ARGS)
+
+kernels: root ## write docs/kernels.md: what each kernel answers, in a virtual machine
+	$(WITH_PACKAGE) $(PYTHON) -m tests.vm.kernels
 
 test-vm: root node-release ## whole roles in virtual machines, through a reboot; MATRIX=all: on every kernel
 	$(PYTEST) tests/vm

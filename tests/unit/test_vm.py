@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from tests.vm import archive, build, initial_file_system, kernel_package
+from meshaccel import capabilities
+from tests.vm import archive, build, initial_file_system, kernel_package, kernels
 from tests.vm.archive import Archive, ArchiveUnknownError
 from tests.vm.build import Builder, BuildError
 from tests.vm.guest import Guest, GuestError
 from tests.vm.image import Image
 from tests.vm.kernel_package import DEPENDS, NoKernelError
+from tests.vm.kernels import Answers
 from tests.vm.monitor import Monitor, MonitorError
 from tests.vm.recipe import DEFAULT_KERNEL, KERNELS, Recipe
 
@@ -123,6 +125,25 @@ def test_modules_are_loaded_after_those_they_need_and_once() -> None:
         "jbd2",
         "ext4",
     ]
+
+
+# ---- the table of kernels ----
+
+
+def test_the_table_has_a_column_for_each_kernel_and_a_reason_for_each_no() -> None:
+    found = dict.fromkeys(capabilities.NAMES, "yes")
+    lacking = {**found, "map_sockhash": "no: too old", "sk_msg_rdonly_cast": "no: why"}
+    page = kernels.page([Answers("6.12.1", found), Answers("6.2.9", lacking)]).splitlines()
+    assert "|  | 6.2.9 | 6.12.1 |" in page
+    assert "| **sockops** | no | yes |" in page
+    assert "| `sk_msg_rdonly_cast` | no | yes |" in page
+    assert page[-2:] == ["* 6.2.9, `map_sockhash`: no: too old", "* 6.2.9, `sk_msg_rdonly_cast`: no: why"]
+
+
+def test_the_page_has_every_capability_there_is() -> None:
+    """Otherwise write it anew: ./run kernels."""
+    page = kernels.PAGE.read_text(encoding="utf-8")
+    assert [name for name in capabilities.NAMES if f"| `{name}` |" not in page] == []
 
 
 # ---- failures ----

@@ -6,14 +6,11 @@ import argparse
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 from tests.vm.archive import ArchiveUnknownError
-from tests.vm.build import Builder, BuildError
+from tests.vm.build import DIRECTORY, Builder, BuildError
 from tests.vm.guest import ADDRESS, USER, Guest, GuestError
 from tests.vm.recipe import DEFAULT_KERNEL, KERNELS, SCENARIO_KERNELS, Recipe
-
-DIRECTORY = Path(__file__).resolve().parents[2] / "build" / "vm"
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -25,6 +25,7 @@ from tests.vm.recipe import GUEST_FILES, Recipe
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+DIRECTORY = Path(__file__).resolve().parents[2] / "build" / "vm"
 NEEDED_BYTES = 6 << 30
 """What a build takes at its fullest: the packages twice, the disk once as it is and once packed."""
 DISK_BYTES = 4 << 30

@@ -122,6 +122,22 @@ class Guest:
             raise GuestError(f"{shlex.join(command)}: exit status {done.returncode}\n{done.stderr.strip()}")
         return done.stdout
 
+    def copy(self, source: Path, target: str) -> None:
+        """Copy a folder's contents into one of the guest's, which is made. Raises GuestError."""
+        pack = ["tar", "-C", str(source), "--exclude=__pycache__", "-cf", "-", "."]
+        unpack = f"mkdir -p {shlex.quote(target)} && tar -C {shlex.quote(target)} -xf -"
+        with subprocess.Popen(pack, stdout=subprocess.PIPE) as packing:
+            done = subprocess.run(
+                [*self.login_command(), unpack],
+                stdin=packing.stdout,
+                capture_output=True,
+                text=True,
+                timeout=CALL_SECONDS,
+                check=False,
+            )
+        if done.returncode or packing.returncode:
+            raise GuestError(f"{source} cannot be copied: {done.stderr.strip()}")
+
     def login_command(self) -> list[str]:
         """Return the ssh command that logs in."""
         options = [f"-o{name}={value}" for name, value in self.login_options().items()]

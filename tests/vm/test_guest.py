@@ -11,8 +11,7 @@ import pytest
 
 from tests.support.processes import run
 from tests.vm import guest as guest_module
-from tests.vm.__main__ import DIRECTORY
-from tests.vm.build import Builder
+from tests.vm.build import DIRECTORY, Builder
 from tests.vm.guest import Guest, GuestError
 from tests.vm.image import Image
 from tests.vm.recipe import DEFAULT_KERNEL, KERNELS, Recipe

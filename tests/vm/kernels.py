@@ -1,0 +1,104 @@
+"""`python -m tests.vm.kernels`: writes docs/kernels.md by what each guest's kernel answers."""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from meshaccel.capabilities import NEEDS
+from tests.vm.build import DIRECTORY, Builder
+from tests.vm.guest import Guest, GuestError
+from tests.vm.recipe import KERNELS, Recipe
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tests.vm.image import Image
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = ROOT / "docs" / "kernels.md"
+PACKAGE = ROOT / "module_utils"
+PLACE = "/root/module_utils"
+#: Prints the answers of every probe, with their reasons, as JSON.
+SCRIPT = """
+import json
+from meshaccel import capabilities
+print(json.dumps({name: str(found) for name, found in capabilities.probe().items()}))
+"""
+YES = "yes"
+#: As uname -v has it; uname -r of Debian tells the series only.
+VERSION = re.compile(r"\bDebian ([0-9.]+)")
+HEAD = """# Kernels
+
+Written by `./run kernels`: what the probes of `node_capabilities` answer on kernels of Debian, each in a
+[virtual machine](virtual-machines.md).
+"""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What one kernel answers: `yes`, or another word with the reason, by capability."""
+
+    version: str
+    found: dict[str, str]
+
+    def supports(self, accelerator: str) -> bool:
+        """Whether all that an accelerator needs is there."""
+        return all(self.found[name] == YES for name in NEEDS[accelerator])
+
+
+def main() -> None:
+    """Ask every kernel and write the page."""
+    builder = Builder(DIRECTORY)
+    answers = [ask(builder.provide(Recipe(kernel))) for kernel in KERNELS.values()]
+    PAGE.write_text(page(answers), encoding="utf-8")
+    print(PAGE)
+
+
+def ask(image: Image) -> Answers:
+    """Start a guest and have its kernel answer. Raises GuestError."""
+    with tempfile.TemporaryDirectory() as directory:
+        guest = Guest.start(image, Path(directory) / "guest")
+        try:
+            guest.copy(PACKAGE, PLACE)
+            version = VERSION.search(guest.call(["uname", "-v"]))
+            said = guest.call(["env", f"PYTHONPATH={PLACE}", "python3", "-c", SCRIPT])
+        finally:
+            guest.stop()
+    if version is None:
+        raise GuestError(f"{image.directory}: no kernel of Debian")
+    return Answers(version[1], json.loads(said))
+
+
+def page(answers: Sequence[Answers]) -> str:
+    """Return the page: a table, and the reason of each answer that is not yes."""
+    columns = sorted(answers, key=lambda kernel: [int(part) for part in kernel.version.split(".")])
+    rows = [["", *(kernel.version for kernel in columns)]]
+    rows.append(["---"] * len(rows[0]))
+    rows += [
+        [f"**{accelerator}**", *(YES if kernel.supports(accelerator) else "no" for kernel in columns)]
+        for accelerator in NEEDS
+    ]
+    names = columns[0].found
+    rows += [[f"`{name}`", *(word(kernel.found[name]) for kernel in columns)] for name in names]
+    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    reasons = [
+        f"* {kernel.version}, `{name}`: {answer}"
+        for kernel in columns
+        for name, answer in kernel.found.items()
+        if answer != YES
+    ]
+    return "\n".join([HEAD, table, "", *reasons, ""])
+
+
+def word(answer: str) -> str:
+    """Return an answer without its reason."""
+    return answer.partition(":")[0]
+
+
+if __name__ == "__main__":
+    main()
