@@ -74,6 +74,7 @@ def test_every_part_of_a_recipe_and_of_its_files_names_another_image(
         dataclasses.replace(recipe, masked_units=("other",)),
         dataclasses.replace(recipe, enabled_units=("other",)),
         dataclasses.replace(recipe, boot_modules=("other",)),
+        dataclasses.replace(recipe, machine=("other",)),
     ]
     assert len(changed) == len(KERNELS) - 1 + len(dataclasses.fields(Recipe)) - 1
     assert len({recipe.digest(), *(other.digest() for other in changed)}) == len(changed) + 1

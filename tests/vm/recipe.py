@@ -7,6 +7,8 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from tests.vm import emulator
+
 GUEST_FILES = Path(__file__).parent / "guest_files"
 #: Names the layout of what the build makes of a recipe.
 FORMAT = 1
@@ -104,6 +106,7 @@ class Recipe:
     masked_units: tuple[str, ...] = MASKED_UNITS
     enabled_units: tuple[str, ...] = ENABLED_UNITS
     boot_modules: tuple[str, ...] = BOOT_MODULES
+    machine: tuple[str, ...] = emulator.MACHINE
 
     def digest(self) -> str:
         """Return the name of its image: a hash of all that goes into it."""
@@ -116,5 +119,5 @@ class Recipe:
 
     def userland_digest(self) -> str:
         """Return the name of what images of the same userland share."""
-        without = Recipe(Kernel("", "", ""), self.userland, self.packages, (), (), ())
+        without = Recipe(Kernel("", "", ""), self.userland, self.packages, (), (), (), ())
         return without.digest()
