@@ -181,7 +181,7 @@ def test_an_emulator_that_does_not_start_is_an_error_and_nothing_is_left(
 ) -> None:
     image = Image(tmp_path / "image")
     image.directory.mkdir()
-    for path in (image.disk, image.kernel, image.host_key):
+    for path in (image.disk, image.kernel, image.host_key, image.processor):
         path.touch()
     monkeypatch.setattr("tests.vm.emulator.PROGRAM", "false")
     with pytest.raises(GuestError, match="false ended with 1"):

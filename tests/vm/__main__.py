@@ -27,9 +27,8 @@ def main(arguments: list[str] | None = None) -> int:
     for name, what in (("stop", "end a guest and remove its disk"), ("login", "log in, or run a command")):
         command = commands.add_parser(name, help=what)
         command.add_argument("name")
-        command.add_argument("--kernel", default=DEFAULT_KERNEL, choices=KERNELS)
         if name == "login":
-            command.add_argument("words", nargs="*", metavar="WORD")
+            command.add_argument("words", nargs=argparse.REMAINDER, metavar="WORD")
     commands.add_parser("kernels", help="list the kernels that the scenarios are for")
     options = parser.parse_args(arguments)
     try:
@@ -74,8 +73,7 @@ def login(options: argparse.Namespace) -> int:
 
 
 def _guest(options: argparse.Namespace) -> Guest:
-    builder = Builder(DIRECTORY)
-    return Guest(DIRECTORY / "guests" / options.name, builder.image(Recipe(KERNELS[options.kernel])))
+    return Guest.find(DIRECTORY / "guests" / options.name)
 
 
 COMMANDS = {"image": build, "kernels": list_kernels, "start": start, "stop": stop, "login": login}

@@ -70,6 +70,7 @@ class Builder:
     def _build(self, recipe: Recipe, work: Path) -> None:
         root, made = work / "root", Image(work / "image")
         made.directory.mkdir()
+        made.processor.write_text(recipe.kernel.processor, encoding="ascii")
         found = archive.find()
         userland = self._userland(recipe, found, work)
         (root / "usr/lib/modules").mkdir(parents=True)

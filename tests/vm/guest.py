@@ -56,6 +56,7 @@ class Guest:
         guest = cls(directory, image)
         guest.stop()
         directory.mkdir(parents=True)
+        (directory / "image").symlink_to(image.directory.absolute())
         shutil.copyfile(image.disk, guest.disk)
         with guest._ended_on_failure():
             guest._run_emulator(["-loadvm", SNAPSHOT])
@@ -63,6 +64,11 @@ class Guest:
             # A guest that comes back from a snapshot believes in the time it was taken.
             guest.call(["date", "--utc", "--set", f"@{time.time():.0f}"])
         return guest
+
+    @classmethod
+    def find(cls, directory: Path) -> Guest:
+        """Return the guest that was started in a folder; it may have ended."""
+        return cls(directory, Image((directory / "image").resolve()))
 
     @classmethod
     def take_snapshot(cls, image: Image) -> None:
@@ -141,7 +147,7 @@ class Guest:
     def login_command(self) -> list[str]:
         """Return the ssh command that logs in."""
         options = [f"-o{name}={value}" for name, value in self.login_options().items()]
-        return ["ssh", "-q", *options, "-p", str(self.port), f"{USER}@{ADDRESS}"]
+        return ["ssh", *options, "-p", str(self.port), f"{USER}@{ADDRESS}"]
 
     def login_options(self) -> dict[str, str]:
         """Return the options of ssh by which this guest, and no other, is logged in to."""
@@ -152,6 +158,7 @@ class Guest:
             "StrictHostKeyChecking": "yes",
             "UserKnownHostsFile": str((self.directory / "known_hosts").absolute()),
             "ConnectTimeout": str(LOGIN_SECONDS),
+            "LogLevel": "ERROR",
         }
 
     def wait_for_login(self, seconds: float) -> None:
@@ -198,6 +205,7 @@ class Guest:
         key = self.image.host_key.read_text(encoding="utf-8")
         (self.directory / "known_hosts").write_text(f"[{ADDRESS}]:{port} {key}", encoding="utf-8")
         command = emulator.command(
+            processor=self.image.processor.read_text(encoding="ascii"),
             kernel=self.image.kernel,
             initial_file_system=self.image.initial_file_system,
             console=self._console,

@@ -30,6 +30,11 @@ class Image:
         return self.directory / "initrd.gz"
 
     @property
+    def processor(self) -> Path:
+        """The processor that its snapshot was taken with, as QEMU names it."""
+        return self.directory / "processor"
+
+    @property
     def login_key(self) -> Path:
         """The private key that root logs in with."""
         return self.directory / "login_key"

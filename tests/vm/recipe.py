@@ -79,6 +79,7 @@ class Kernel:
     name: str
     suite: str
     package: str = "linux-image-cloud-amd64"
+    processor: str = emulator.PROCESSOR_WITHOUT_CMPXCHG16B
 
 
 #: By the name that --kernel takes. The first is the default.
@@ -87,7 +88,7 @@ KERNELS: dict[str, Kernel] = {
     for kernel in (
         Kernel("6.1", "bookworm"),
         Kernel("6.12", "trixie"),
-        Kernel("newest", "sid"),
+        Kernel("newest", "sid", processor=emulator.PROCESSOR),
         Kernel("5.10", "bullseye"),
     )
 }
@@ -119,5 +120,5 @@ class Recipe:
 
     def userland_digest(self) -> str:
         """Return the name of what images of the same userland share."""
-        without = Recipe(Kernel("", "", ""), self.userland, self.packages, (), (), (), ())
+        without = Recipe(Kernel("", "", "", ""), self.userland, self.packages, (), (), (), ())
         return without.digest()
