@@ -130,7 +130,7 @@ static __always_inline __u32 insert(struct sock_common *common, struct tcp_sock 
 		state->status = SOCKOPS_STATUS_PLAIN;
 		return refused(adoption, error);
 	}
-	adoption->place = state->place = take_place(common, false, cookie);
+	adoption->slot = state->slot = take_slot(common, false, cookie);
 	adoption->inserted_at = bpf_ktime_get_ns();
 	return SOCKOPS_ADOPTION_INSERTED;
 }
@@ -163,7 +163,7 @@ static __always_inline __u32 pair_with_ready(struct tcp_sock *tcp,
 		return refused(adoption, -ESRCH);
 	if (peer->step != SOCKOPS_ADOPTION_READY && peer->step != SOCKOPS_ADOPTION_PAIRED)
 		return SOCKOPS_ADOPTION_READY;
-	state->peer_place = peer->place;
+	state->peer_slot = peer->slot;
 	state->status = SOCKOPS_STATUS_PAIRED;
 	return SOCKOPS_ADOPTION_PAIRED;
 }

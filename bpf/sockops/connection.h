@@ -64,12 +64,12 @@ static __always_inline bool track(struct bpf_sock_ops *context, struct sockops_s
 		return refuse(state, SOCKOPS_REASON_TABLE_FULL, &count->skipped_table_full);
 	if (error)
 		return refuse(state, SOCKOPS_REASON_OTHER, &count->skipped_other);
-	end->place = state->place = take_place(context, true, key);
+	end->slot = state->slot = take_slot(context, true, key);
 	error = bpf_map_update_elem(&ends, &own, end, BPF_NOEXIST);
 	if (error) {
 		bpf_map_delete_elem(&sockets, &key);
-		give_up_place(state->place);
-		state->place = 0;
+		give_up_slot(state->slot);
+		state->slot = 0;
 		if (error == -EEXIST)
 			return refuse(state, SOCKOPS_REASON_DUPLICATE, &count->skipped_duplicate);
 		return refuse(state, SOCKOPS_REASON_TABLE_FULL, &count->skipped_table_full);
@@ -83,14 +83,18 @@ static __always_inline bool track(struct bpf_sock_ops *context, struct sockops_s
  * program first, and the state it leaves tells the outer ones to stay out.
  */
 static __always_inline struct sockops_socket_state *
-first_to_decide(struct bpf_sock *socket, const struct sockops_handshake *own)
+first_to_decide(struct bpf_sock *socket, const struct sockops_handshake *own,
+		struct sockops_counters *count)
 {
 	struct sockops_socket_state *state;
 
 	state = bpf_sk_storage_get(&socket_states, socket, 0, 0);
 	if (state)
 		return same_handshake(&state->handshake, own) ? 0 : state;
-	return bpf_sk_storage_get(&socket_states, socket, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	state = bpf_sk_storage_get(&socket_states, socket, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!state)
+		count->skipped_other++;
+	return state;
 }
 
 /* The policy that the cgroup of the running program has, and its counters. */
@@ -189,7 +193,7 @@ static __always_inline void established(struct bpf_sock_ops *context, bool activ
 		}
 	}
 	tcp = bpf_skc_to_tcp_sock(socket);
-	state = first_to_decide(socket, &own);
+	state = first_to_decide(socket, &own, member.count);
 	if (!tcp || !state)
 		return;
 	__builtin_memset(state, 0, sizeof(*state));
@@ -277,7 +281,7 @@ static __always_inline bool take_peer_out(const struct sockops_socket_state *sta
 		return false;
 	if (bpf_map_delete_elem(&sockets, &key))
 		return false;
-	give_up_place(state->peer_place);
+	give_up_slot(state->peer_slot);
 	return true;
 }
 
@@ -309,7 +313,7 @@ static __always_inline void hand_back(struct bpf_sock_ops *context,
 /* Its peer took it out, or it is closed: what it had is another's by now. */
 static __always_inline void taken_out(struct sockops_socket_state *state)
 {
-	state->place = 0;
+	state->slot = 0;
 	forget(state, SOCKOPS_REASON_PEER_LEFT);
 }
 

@@ -5,7 +5,7 @@
 #ifndef MESHACCEL_SOCKOPS_MAPS_H
 #define MESHACCEL_SOCKOPS_MAPS_H
 
-#include "places.h"
+#include "slots.h"
 #include "socket_states.h"
 #include "switches.h"
 
@@ -112,8 +112,8 @@ static __always_inline void forget(struct sockops_socket_state *state, __u32 rea
 	state->reason = reason;
 	bpf_map_delete_elem(&ends, &own);
 	bpf_map_delete_elem(&sockets, &key);
-	give_up_place(state->place);
-	state->place = 0;
+	give_up_slot(state->slot);
+	state->slot = 0;
 }
 
 #endif

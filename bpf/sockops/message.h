@@ -48,7 +48,7 @@ static __always_inline struct peer_view look_at(__u64 socket)
 	view.copied_sequence = READ(tcp_sock, socket, copied_seq);
 	view.receive_memory = READ(sock, socket, sk_backlog.rmem_alloc.counter);
 	view.callback_flags = READ(tcp_sock, socket, bpf_sock_ops_cb_flags);
-	/* Asked where places are used: once it has left, its place may be another's. */
+	/* Asked where slots are used: once it has left, its slot may be another's. */
 	view.in_socket_map = !use_casts || READ(sock, socket, sk_user_data);
 	barrier();
 	view.cookie = READ(sock, socket, __sk_common.skc_cookie.counter);
@@ -150,7 +150,7 @@ static __always_inline __u64 named_cookie(struct sk_msg_md *message)
 }
 
 /*
- * Names the peer's socket to the kernel: by its place, and if that is another
+ * Names the peer's socket to the kernel: by its slot, and if that is another
  * socket's by now, by its cookie. A socket that was named cannot be unnamed, so a
  * message whose peer left the hash within this call must not pass at all.
  */
@@ -158,11 +158,11 @@ static __always_inline __u32 hand_over(struct sk_msg_md *message,
 				       const struct sockops_socket_state *state)
 {
 	__u64 peer_key = state->peer_cookie;
-	__u32 place = state->peer_place;
+	__u32 slot = state->peer_slot;
 	bool misnamed = false;
 
-	if (use_casts && place &&
-	    bpf_msg_redirect_map(message, &socket_places, place - 1, BPF_F_INGRESS) == SK_PASS) {
+	if (use_casts && slot &&
+	    bpf_msg_redirect_map(message, &socket_slots, slot - 1, BPF_F_INGRESS) == SK_PASS) {
 		if (named_cookie(message) == peer_key)
 			return SOCKOPS_MESSAGE_REDIRECTED;
 		misnamed = true;

@@ -28,7 +28,7 @@ static __always_inline void pair(struct sockops_socket_state *state, const struc
 	state->peer_socket = peer->socket;
 	state->peer_cookie = peer->cookie;
 	state->peer_policy = peer->policy;
-	state->peer_place = peer->place;
+	state->peer_slot = peer->slot;
 	state->status = SOCKOPS_STATUS_PAIRED;
 }
 

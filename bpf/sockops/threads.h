@@ -17,7 +17,7 @@
  */
 extern const void woken_wake_function __ksym __weak;
 
-/* Socket maps that a socket is in: the hash, its place, and perhaps another's. */
+/* Socket maps that a socket is in: the hash, its slot, and perhaps another's. */
 #define SOCKET_MAPS_LIMIT 8
 
 /*

@@ -95,9 +95,9 @@ def assert_tables_empty(node: Sockops) -> None:
     """No socket is tracked once the last connection has gone; the kernel closes them in its time."""
     wait_until(lambda: node.live_sockets() == 0, "no socket of sockops left")
     assert node.status()["connections"] == 0
-    wait_until(lambda: not socket_places(node), "every place given up")
+    wait_until(lambda: not socket_slots(node), "every slot given up")
 
 
-def socket_places(node: Sockops) -> dict[int, int]:
-    """Return the places that are taken, from 0 on, with the cookies of their sockets."""
-    return bpftool.socket_map(Path(Places.of(node.paths).map("socket_places")))
+def socket_slots(node: Sockops) -> dict[int, int]:
+    """Return the slots that are taken, from 0 on, with the cookies of their sockets."""
+    return bpftool.socket_map(Path(Places.of(node.paths).map("socket_slots")))

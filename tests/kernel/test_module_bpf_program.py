@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 MODULE = "bpf_program"
 NAMES = ("count_connections", "count_packets", *MAPS)
 ABSENT: dict[str, Any] = {"pin": PIN, "state": "absent"}
-CONNECTIONS = 3000
+CONNECTIONS = 12_000
 #: Opens connections to itself, one after the other, and says so.
 CONNECTOR = f"""
 import socket

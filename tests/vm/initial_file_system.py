@@ -15,7 +15,7 @@ from tests.vm.recipe import GUEST_FILES
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-FOLDERS = ("bin", "dev", "proc", "sys", "root", "modules")
+FOLDERS = ("bin", "dev", "proc", "sys", "disk", "modules")
 BUSYBOX = "bin/busybox"
 COMPRESSED = ".xz"
 APPLETS = ("sh", "mount", "insmod", "sleep", "switch_root", "poweroff")

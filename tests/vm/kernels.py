@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "kernels.md"
 PACKAGE = ROOT / "module_utils"
-PLACE = "/root/module_utils"
+GUEST_PACKAGE = "/srv/module_utils"
 #: Prints the answers of every probe, with their reasons, as JSON.
 SCRIPT = """
 import json
@@ -64,9 +64,9 @@ def ask(image: Image) -> Answers:
     with tempfile.TemporaryDirectory() as directory:
         guest = Guest.start(image, Path(directory) / "guest")
         try:
-            guest.copy(PACKAGE, PLACE)
+            guest.copy(PACKAGE, GUEST_PACKAGE)
             version = VERSION.search(guest.call(["uname", "-v"]))
-            said = guest.call(["env", f"PYTHONPATH={PLACE}", "python3", "-c", SCRIPT])
+            said = guest.call(["env", f"PYTHONPATH={GUEST_PACKAGE}", "python3", "-c", SCRIPT])
         finally:
             guest.stop()
     if version is None:

@@ -86,8 +86,8 @@ struct sockops_end {
 	__u32 client_port;
 	__u32 policy;
 	__u32 port_matched;
-	/* See places.h. */
-	__u32 place;
+	/* See slots.h. */
+	__u32 slot;
 };
 
 /* How far a socket is; from WAITING to LEAVING it is in the socket hash. */
@@ -161,9 +161,9 @@ struct sockops_socket_state {
 	__u32 last_message;
 	/* Whether acknowledgements are told, so that the socket can be handed back. */
 	__u32 has_callbacks;
-	/* Its own and its peer's place, from 1; 0: none. See places.h. */
-	__u32 place;
-	__u32 peer_place;
+	/* Its own and its peer's slot, from 1; 0: none. See slots.h. */
+	__u32 slot;
+	__u32 peer_slot;
 };
 
 /* Per policy and CPU. Every reason to stay on TCP has its own counter. */

@@ -36,8 +36,8 @@ struct sockops_adoption {
 	__s32 error;
 	/* Nanoseconds of the monotonic clock. */
 	__u64 inserted_at;
-	/* The socket's place, once it is in the hash. */
-	__u32 place;
+	/* The socket's slot, once it is in the hash. */
+	__u32 slot;
 	__u32 reserved;
 };
 

@@ -96,7 +96,7 @@ class Handlers:
             self.unload({})
         self._make_directories()
         sockets = int(arguments["maximum_connections"]) * layout.SOCKETS_PER_CONNECTION
-        sizes = dict.fromkeys(("sockets", "socket_places", "ends"), sockets)
+        sizes = dict.fromkeys(("sockets", "socket_slots", "ends"), sockets)
         with loaded_object(path, sizes) as loaded:
             for name in layout.MAP_SIZES:
                 maps.pin(loaded.map_descriptor(name), self._places.map(name))

@@ -96,7 +96,7 @@ class End(ctypes.Structure):
         ("client_port", ctypes.c_uint32),
         ("policy", ctypes.c_uint32),
         ("port_matched", ctypes.c_uint32),
-        ("place", ctypes.c_uint32),
+        ("slot", ctypes.c_uint32),
     ]
 
 
@@ -122,8 +122,8 @@ class SocketState(ctypes.Structure):
         ("stretch_redirected_bytes", ctypes.c_uint64),
         ("last_message", ctypes.c_uint32),
         ("has_callbacks", ctypes.c_uint32),
-        ("place", ctypes.c_uint32),
-        ("peer_place", ctypes.c_uint32),
+        ("slot", ctypes.c_uint32),
+        ("peer_slot", ctypes.c_uint32),
     ]
 
 
@@ -186,7 +186,7 @@ MAP_SIZES: dict[str, tuple[int, int]] = {
     "denial": (4, ctypes.sizeof(Denial)),
     "denied_networks": (ctypes.sizeof(Network), ctypes.sizeof(DeniedPorts)),
     "sockets": (8, 8),
-    "socket_places": (4, 8),
+    "socket_slots": (4, 8),
     "ends": (ctypes.sizeof(Handshake), ctypes.sizeof(End)),
     "socket_states": (4, ctypes.sizeof(SocketState)),
     "message_logic": (4, 4),

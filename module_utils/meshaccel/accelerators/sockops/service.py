@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -249,10 +250,12 @@ class Sockops:
         # Of several candidates nobody knows which one it will be.
         certain = [wish.candidates[0] for wish in desired.cgroups if len(wish.candidates) == 1]
         lasting = [path for path in certain if cgroups.is_lasting(path)]
-        made = [path for path in lasting if self.hierarchy.identify(path) is None]
-        for path in made:
-            self.hierarchy.make(path)
-        return made
+        missing = [path for path in lasting if self.hierarchy.identify(path) is None]
+        for path in missing:
+            # One that the kernel refuses is left out like others that are not there.
+            with contextlib.suppress(OSError):
+                self.hierarchy.make(path)
+        return [path for path in missing if self.hierarchy.identify(path) is not None]
 
     def _write_cgroup_mode(self, path: str, mode: Mode) -> None:
         loaded = observe_loaded(Places.of(self.paths), self.hierarchy, {})

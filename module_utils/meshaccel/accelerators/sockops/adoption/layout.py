@@ -37,7 +37,7 @@ class Adoption(ctypes.Structure):
         ("step", ctypes.c_uint32),
         ("error", ctypes.c_int32),
         ("inserted_at", ctypes.c_uint64),
-        ("place", ctypes.c_uint32),
+        ("slot", ctypes.c_uint32),
         ("reserved", ctypes.c_uint32),
     ]
 
