@@ -26,6 +26,13 @@ options:
   archive:
     description: The node release itself, as C(./run node-release) wrote it.
     type: str
+  started_after:
+    description:
+      - Systemd units that start only after the accelerators are back at boot, beside those
+        of kubelets, container runtimes and well-known sidecars, which always do.
+    type: list
+    elements: str
+    default: []
 extends_documentation_fragment: []
 attributes:
   check_mode:
@@ -74,6 +81,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
     "digest": {"type": "str"},
     "archive": {"type": "str"},
+    "started_after": {"type": "list", "elements": "str", "default": []},
 }
 
 

@@ -118,7 +118,11 @@ def adopt(sockops: Sockops) -> None:
 def restore(sockops: Sockops) -> None:
     """Brings back the desired state and says what was done."""
     result = record.recorded(
-        sockops.paths, SOCKOPS, lambda note: sockops.restore(before_action=note), keeps=True
+        sockops.paths,
+        SOCKOPS,
+        lambda note: sockops.restore(before_action=note),
+        keeps=True,
+        unattended=True,
     )
     for action in result.actions:
         print(action.summary)
@@ -134,7 +138,7 @@ def show_status(sockops: Sockops, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(status, indent=2, sort_keys=True))
         return
-    for line in status_lines(status[SOCKOPS]):
+    for line in [*status_lines(status[SOCKOPS]), *unfinished_lines(status["last_run"])]:
         print(line)
 
 
@@ -203,6 +207,18 @@ def status_lines(sockops: Json) -> list[str]:
     lines += [f"  {name}  {value}" for name, value in reasons.items()]
     for relay in sockops["relays"]:
         lines += relay_lines(relay)
+    return lines
+
+
+def unfinished_lines(last_run: dict[str, Json]) -> list[str]:
+    """Returns which parts of the node the last run did not bring to their state, and why."""
+    lines: list[str] = []
+    for name, entry in last_run.items():
+        if entry["phase"] == record.DONE:
+            continue
+        how = "FAILED" if entry["phase"] == record.FAILED else "WAS INTERRUPTED"
+        lines.append(f"{name}  LAST RUN {how}, {entry['time']}; once mended: meshaccel restore")
+        lines += [f"  {line}" for line in entry.get("error", "").splitlines()]
     return lines
 
 

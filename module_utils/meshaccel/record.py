@@ -59,12 +59,15 @@ def recorded(
     *,
     keeps: bool,
     check_mode: bool = False,
+    unattended: bool = False,
 ) -> Outcome:
     """Runs under the node's lock and records how it went.
 
     Nothing is written when the run has no action and the last one ended well, and
-    check mode takes no lock. ``keeps`` says whether the accelerator is still there
-    afterwards; a removed one leaves no entry.
+    check mode takes no lock. A run that fails before its first action is told to
+    whoever called it and not recorded, unless it is ``unattended``, as at boot.
+    ``keeps`` says whether the accelerator is still there afterwards; a removed one
+    leaves no entry.
     """
     if check_mode:
         return run(ignore)
@@ -80,7 +83,7 @@ def recorded(
         try:
             outcome = run(note)
         except (MeshaccelError, OSError) as error:
-            if started:
+            if started or unattended:
                 failed = {"phase": FAILED, "time": now(), "error": str(error)}
                 write(paths, accelerator, failed)
             raise

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -20,17 +21,42 @@ NAME = "node_runtime"
 UNIT_NAME = "meshaccel-restore.service"
 WANTED_BY = "multi-user.target.wants"
 EXECUTABLE = 0o755
+#: What runs services and sidecars: their connections begin after the accelerators are back.
+STARTED_AFTER = (
+    "kubelet.service",
+    "k3s.service",
+    "k3s-agent.service",
+    "rke2-server.service",
+    "rke2-agent.service",
+    "containerd.service",
+    "crio.service",
+    "docker.service",
+    "podman-restart.service",
+    "nomad.service",
+    "consul.service",
+    "istio.service",
+    "envoy.service",
+    "haproxy.service",
+    "nginx.service",
+    "redis-server.service",
+)
+#: systemd.unit(5): names of units, also of an instance.
+UNIT_NAMES = re.compile(
+    r"[A-Za-z0-9:_.\\-]+(@[A-Za-z0-9:_.\\-]*)?\.(service|socket|target|slice|scope|mount)"
+)
+#: One that hangs must not keep the node from starting: it is ended, and undone, after so long.
 UNIT = """# Written by meshaccel.
 [Unit]
 Description=Bring back the accelerators of meshaccel
 Documentation=man:bpf(2)
 After=local-fs.target sys-fs-bpf.mount
-Before=kubelet.service containerd.service docker.service envoy.service istio.service
+Before={started_after}
 ConditionPathExists={configuration}
 
 [Service]
 Type=oneshot
 RemainAfterExit=yes
+TimeoutStartSec=180
 ExecStart={command} restore
 
 [Install]
@@ -54,6 +80,8 @@ class Desired:
     present: bool
     digest: str = ""
     archive: str = ""
+    #: Units that start after the accelerators are back, beside the known ones.
+    started_after: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -73,7 +101,7 @@ class Observed:
 
 
 def parse(raw: Mapping[str, Json]) -> Desired:
-    """Parses ``state``, ``digest`` and ``archive``; raises InvalidInput."""
+    """Parses ``state``, ``digest``, ``archive`` and ``started_after``; raises InvalidInput."""
     state, digest = raw.get("state") or "present", str(raw.get("digest") or "")
     if state not in ("present", "absent"):
         raise InvalidInput(wanted="state present or absent", found=repr(state), remedy="correct it")
@@ -83,7 +111,22 @@ def parse(raw: Mapping[str, Json]) -> Desired:
             found="none",
             remedy="build the release on the controller: ./run node-release",
         )
-    return Desired(state == "present", digest, str(raw.get("archive") or ""))
+    return Desired(
+        state == "present", digest, str(raw.get("archive") or ""), parse_units(raw.get("started_after") or [])
+    )
+
+
+def parse_units(raw: Json) -> tuple[str, ...]:
+    """Parses a list of names of systemd units; raises InvalidInput."""
+    units = raw if isinstance(raw, list) else [raw]
+    for unit in units:
+        if not (isinstance(unit, str) and UNIT_NAMES.fullmatch(unit)):
+            raise InvalidInput(
+                wanted="names of systemd units that start after the accelerators are back",
+                found=repr(unit),
+                remedy="write each with its type, for example envoy.service",
+            )
+    return tuple(units)
 
 
 def observe(paths: NodePaths) -> Observed:
@@ -131,18 +174,18 @@ def make_plan(desired: Desired, observed: Observed, paths: NodePaths) -> Plan:
     command = observed.command if observed.command_executable else None
     plan += written(paths.command, command_text(paths), command, EXECUTABLE)
     if observed.systemd:
-        plan += booting(observed, paths)
+        plan += booting(observed, paths, unit_text(paths, desired.started_after))
     if observed.digest != desired.digest:
         kept = [observed.selected] if observed.selected else []
         plan.append(Action("release.prune", "remove older node releases", {"previous": kept}))
     return tuple(plan)
 
 
-def booting(observed: Observed, paths: NodePaths) -> Plan:
+def booting(observed: Observed, paths: NodePaths, text: bytes) -> Plan:
     """Writes and enables the boot unit; on the way back it is as it was, and enabled if it was."""
-    if observed.unit == unit_text(paths) and observed.unit_enabled:
+    if observed.unit == text and observed.unit_enabled:
         return ()
-    writing = written(unit_path(paths), unit_text(paths), observed.unit)
+    writing = written(unit_path(paths), text, observed.unit)
     if observed.unit is None:
         return (*writing, enable_action((Action("systemd.disable", f"disable {UNIT_NAME}"),)))
     return (
@@ -238,9 +281,11 @@ def command_text(paths: NodePaths) -> bytes:
     return COMMAND.format(python=python_path(), release=paths.release).encode()
 
 
-def unit_text(paths: NodePaths) -> bytes:
-    """Returns the boot unit."""
-    return UNIT.format(command=paths.command, configuration=paths.configuration).encode()
+def unit_text(paths: NodePaths, started_after: tuple[str, ...] = ()) -> bytes:
+    """Returns the boot unit; ``started_after`` has units beside the known ones."""
+    units = " ".join(dict.fromkeys((*STARTED_AFTER, *started_after)))
+    text = UNIT.format(command=paths.command, configuration=paths.configuration, started_after=units)
+    return text.encode()
 
 
 def unit_path(paths: NodePaths) -> str:

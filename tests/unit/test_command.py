@@ -303,6 +303,14 @@ def test_a_cgroup_that_is_held_is_named_with_how_to_lift_it() -> None:
     assert "--cgroup b" not in shown
 
 
+def test_a_run_that_was_killed_stands_out_and_one_that_ended_well_does_not() -> None:
+    time = "2026-01-02T03:04:05Z"
+    lines = command.unfinished_lines(
+        {"sockops": {"phase": "applying", "time": time}, "node_runtime": {"phase": "done", "time": time}}
+    )
+    assert lines == [f"sockops  LAST RUN WAS INTERRUPTED, {time}; once mended: meshaccel restore"]
+
+
 def test_json_has_the_whole_status_and_the_last_run_in_a_stable_order(
     call: Call, known: Known, paths: NodePaths
 ) -> None:
@@ -344,8 +352,8 @@ def test_restore_says_when_there_was_nothing_to_do(call: Call, known: Known, pat
     [(None, "no such file; run the playbook first"), (b"{", "damaged or edited by hand"), (b"", "damaged")],
     ids=["missing", "cut-short", "empty"],
 )
-def test_restore_without_a_readable_wish_changes_nothing_and_says_what_to_do(
-    call: Call, paths: NodePaths, hierarchy: Hierarchy, content: bytes | None, said: str
+def test_restore_without_a_readable_wish_says_what_to_do_and_so_does_status(
+    call: Call, known: Known, paths: NodePaths, hierarchy: Hierarchy, content: bytes | None, said: str
 ) -> None:
     wish = Path(paths.desired("sockops"))
     if content is not None:
@@ -355,4 +363,6 @@ def test_restore_without_a_readable_wish_changes_nothing_and_says_what_to_do(
     assert (code, output) == (1, "")
     assert said in errors
     assert "playbook" in errors
-    assert not Path(paths.record).exists()
+    shown = call(known(), "status")[1]
+    assert "sockops  LAST RUN FAILED, 2" in shown
+    assert errors.removeprefix("meshaccel: ").strip() in shown

@@ -131,6 +131,16 @@ def test_a_run_that_is_refused_before_its_first_action_keeps_the_record_of_the_l
     assert record.read(paths) == before
 
 
+def test_a_run_that_nobody_attends_leaves_its_error_even_if_it_did_nothing(paths: NodePaths) -> None:
+    def refuse(_: BeforeAction) -> None:
+        raise MeshaccelError(wanted="a cgroup", found="none", remedy="make it")
+
+    with pytest.raises(MeshaccelError) as caught:
+        record.recorded(paths, NAME, refuse, keeps=True, unattended=True)
+    entry = record.read(paths)[NAME]
+    assert (entry["phase"], entry["error"]) == ("failed", str(caught.value))
+
+
 def test_check_mode_writes_nothing_and_waits_for_no_lock(paths: NodePaths, tmp_path: Path) -> None:
     with node_lock(paths, "another run"):
         before = file_tree(tmp_path)

@@ -134,7 +134,27 @@ def test_the_previous_release_is_kept_and_selected_again_on_the_way_back() -> No
     assert install.summary == f"install the node release {'a' * 16}"
 
 
+def test_the_boot_unit_comes_before_what_is_known_and_what_is_named() -> None:
+    named = replace(WISH, started_after=("sidecar@one.service", "nginx.service"))
+    write, enable = runtime.make_plan(named, UP_TO_DATE, PATHS)
+    assert (write.kind, enable.kind) == (WRITE, ENABLE)
+    before = next(line for line in str(write.arguments["text"]).splitlines() if line.startswith("Before="))
+    units = before.removeprefix("Before=").split()
+    assert {"kubelet.service", "istio.service", "envoy.service", "sidecar@one.service"} <= set(units)
+    assert units.count("nginx.service") == 1
+
+
 # ---- the wish ----
+
+
+@pytest.mark.parametrize(
+    "units",
+    [["envoy"], ["a b.service"], ["a.service\nExecStart=/bin/sh"], [""], [7], "envoy", {"envoy.service": 1}],
+    ids=repr,
+)
+def test_what_is_no_name_of_a_unit_is_refused(units: object) -> None:
+    with pytest.raises(InvalidInput, match="names of systemd units"):
+        runtime.parse({"digest": "a" * 64, "started_after": units})
 
 
 @pytest.mark.parametrize(
