@@ -13,7 +13,8 @@ import pytest
 import yaml
 
 from meshaccel import capabilities
-from tests.vm import archive, build, initial_file_system, kernel_package, kernels
+from tests.vm import acceleration, archive, build, emulator, initial_file_system, kernel_package, kernels
+from tests.vm.acceleration import Acceleration
 from tests.vm.archive import Archive, ArchiveUnknownError
 from tests.vm.build import Builder, BuildError
 from tests.vm.guest import Guest, GuestError
@@ -21,13 +22,14 @@ from tests.vm.image import Image
 from tests.vm.kernel_package import DEPENDS, NoKernelError
 from tests.vm.kernels import Answers
 from tests.vm.monitor import Monitor, MonitorError
-from tests.vm.recipe import DEFAULT_KERNEL, KERNELS, Recipe
+from tests.vm.recipe import DEFAULT_KERNEL, GUEST_FILES, KERNELS, Recipe
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 ROOT = Path(__file__).resolve().parents[2]
 BASE = ROOT / ".config" / "molecule" / "config.yml"
+EMULATED = Acceleration("tcg", "max")
 SCENARIOS = sorted((ROOT / "molecule").glob("*/molecule.yml"))
 
 # ---- Debian's archive ----
@@ -84,8 +86,11 @@ def test_every_part_of_a_recipe_and_of_its_files_names_another_image(
     assert recipe.digest() != before
 
 
-def test_kernels_share_a_userland() -> None:
+def test_kernels_share_a_userland_and_other_programs_do_not() -> None:
+    recipe = Recipe(KERNELS[DEFAULT_KERNEL])
+    others = [dataclasses.replace(recipe, userland="other"), dataclasses.replace(recipe, packages=("other",))]
     assert len({Recipe(kernel).userland_digest() for kernel in KERNELS.values()}) == 1
+    assert len({found.userland_digest() for found in (recipe, *others)}) == len(others) + 1
 
 
 # ---- the kernel ----
@@ -126,6 +131,63 @@ def test_modules_are_loaded_after_those_they_need_and_once() -> None:
         "jbd2",
         "ext4",
     ]
+
+
+# ---- KVM ----
+
+
+@pytest.fixture
+def try_kvm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Acceleration]:
+    """Choose what runs guests, with a device that opens and an emulator that is this shell script."""
+
+    def choose(script: str) -> Acceleration:
+        program = tmp_path / "emulator"
+        program.write_text(f"#!/bin/sh\n{script}\n", encoding="ascii")
+        program.chmod(0o755)
+        monkeypatch.setattr("tests.vm.emulator.PROGRAM", str(program))
+        monkeypatch.setattr(acceleration, "KVM_DEVICE", program)
+        return acceleration.choose(tmp_path / "kernel", tmp_path / "initrd", "emulated")
+
+    return choose
+
+
+def test_kvm_is_taken_when_a_guest_boots_with_it(try_kvm: Callable[[str], Acceleration]) -> None:
+    said = f'case "$*" in *"-accel kvm"*guest.trial*) echo "{emulator.TRIAL_PASSED}";; esac'
+    assert try_kvm(said) == Acceleration("kvm", "host")
+
+
+@pytest.mark.parametrize("script", ["echo 'KVM: entry failed'", "exec sleep 60"], ids=["fails", "hangs"])
+def test_a_device_that_opens_is_not_enough(
+    try_kvm: Callable[[str], Acceleration], monkeypatch: pytest.MonkeyPatch, script: str
+) -> None:
+    monkeypatch.setattr(acceleration, "TRIAL_SECONDS", 0.5)
+    assert try_kvm(script) == Acceleration(emulator.EMULATION, "emulated")
+
+
+def test_without_the_device_nothing_is_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(acceleration, "KVM_DEVICE", tmp_path / "none")
+    monkeypatch.setattr("tests.vm.emulator.PROGRAM", "/nonexistent")
+    assert not acceleration.choose(tmp_path, tmp_path, "emulated").is_kvm
+
+
+@pytest.mark.parametrize(("boots", "whole"), [(True, True), (False, False)])
+def test_an_image_made_with_kvm_is_made_again_where_kvm_does_not_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, boots: bool, whole: bool
+) -> None:
+    image = Image(tmp_path)
+    assert not image.is_whole()
+    image.disk.touch()
+    monkeypatch.setattr("tests.vm.image.boots_with_kvm", lambda *_: boots)
+    image.keep_acceleration(Acceleration("kvm", "host"))
+    assert image.is_whole() == whole
+    image.keep_acceleration(EMULATED)
+    assert image.is_whole()
+
+
+def test_the_first_program_of_a_guest_knows_the_words_of_the_trial() -> None:
+    said = (GUEST_FILES / "init").read_text(encoding="utf-8")
+    assert emulator.TRIAL_ARGUMENT in said
+    assert emulator.TRIAL_PASSED in said
 
 
 # ---- the table of kernels ----
@@ -181,8 +243,9 @@ def test_an_emulator_that_does_not_start_is_an_error_and_nothing_is_left(
 ) -> None:
     image = Image(tmp_path / "image")
     image.directory.mkdir()
-    for path in (image.disk, image.kernel, image.host_key, image.processor):
+    for path in (image.disk, image.kernel, image.host_key):
         path.touch()
+    image.keep_acceleration(EMULATED)
     monkeypatch.setattr("tests.vm.emulator.PROGRAM", "false")
     with pytest.raises(GuestError, match="false ended with 1"):
         Guest.start(image, tmp_path / "guest")
@@ -202,7 +265,7 @@ def test_a_process_that_took_over_the_number_is_not_ended(tmp_path: Path) -> Non
 
 
 @pytest.fixture
-def emulator(tmp_path: Path) -> Iterator[Path]:
+def answering(tmp_path: Path) -> Iterator[Path]:
     """Something that answers like QEMU's monitor: with what it was told, or an error."""
     path = tmp_path / "monitor"
     with socket.socket(socket.AF_UNIX) as listener:
@@ -230,8 +293,8 @@ def _answer(listener: socket.socket) -> None:
             stream.flush()
 
 
-def test_a_snapshot_that_fails_and_an_emulator_that_goes_are_errors(emulator: Path) -> None:
-    with Monitor(emulator) as monitor:
+def test_a_snapshot_that_fails_and_an_emulator_that_goes_are_errors(answering: Path) -> None:
+    with Monitor(answering) as monitor:
         monitor.save("fits")
         with pytest.raises(MonitorError, match="no space"):
             monitor.save("full")

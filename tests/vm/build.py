@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.vm import archive, initial_file_system, kernel_package
+from tests.vm import acceleration, archive, initial_file_system, kernel_package
 from tests.vm.guest import Guest
 from tests.vm.image import Image
 from tests.vm.recipe import GUEST_FILES, Recipe
@@ -63,6 +63,7 @@ class Builder:
             say(f"==> building a guest with Linux {recipe.kernel.name}, in {self.directory}\n")
             self._build(recipe, work)
             image.directory.parent.mkdir(exist_ok=True)
+            shutil.rmtree(image.directory, ignore_errors=True)
             (work / "image").rename(image.directory)
             say(f"==> built in {time.monotonic() - begin:.0f} s: {image.directory}\n")
         return image
@@ -70,7 +71,6 @@ class Builder:
     def _build(self, recipe: Recipe, work: Path) -> None:
         root, made = work / "root", Image(work / "image")
         made.directory.mkdir()
-        made.processor.write_text(recipe.kernel.processor, encoding="ascii")
         found = archive.find()
         userland = self._userland(recipe, found, work)
         (root / "usr/lib/modules").mkdir(parents=True)
@@ -91,6 +91,12 @@ class Builder:
             self._settle(recipe, root, made)
         with step("making the initial file system"):
             initial_file_system.make(root, release, recipe.boot_modules, made.initial_file_system)
+        with step("trying to boot with KVM"):
+            found_acceleration = acceleration.choose(
+                made.kernel, made.initial_file_system, recipe.kernel.processor
+            )
+        say(f"  guests run by {found_acceleration.accelerator}\n")
+        made.keep_acceleration(found_acceleration)
         self._make_disk(root, work, made)
         with step("booting once, for the snapshot"):
             Guest.take_snapshot(made)

@@ -8,6 +8,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PROGRAM = "qemu-system-x86_64"
+EMULATION = "tcg,thread=multi"
+KVM = "kvm"
+KVM_PROCESSOR = "host"
 MEMORY_MEGABYTES = 1024
 PROCESSORS = 2
 #: Five-level page tables and nested virtualisation cost an emulator time and no test needs them.
@@ -19,19 +22,41 @@ PROCESSOR_WITHOUT_CMPXCHG16B = f"{PROCESSOR},-cx16"
 KERNEL_ARGUMENTS = (
     "console=ttyS0 panic=-1 quiet net.ifnames=0 mitigations=off nokaslr audit=0 tsc=reliable no_timer_check"
 )
+#: Has the initial file system say TRIAL_PASSED and end the machine; guest_files/init knows both.
+TRIAL_ARGUMENT = "guest.trial"
+TRIAL_PASSED = "guest: booted"
 #: A snapshot is of this machine: another one needs another image.
 MACHINE = (str(PROCESSORS), str(MEMORY_MEGABYTES), KERNEL_ARGUMENTS)
 
 
 def command(
-    *, processor: str, kernel: Path, initial_file_system: Path, console: Path, monitor: Path
+    *,
+    accelerator: str,
+    processor: str,
+    kernel: Path,
+    initial_file_system: Path,
+    console: Path,
+    monitor: Path,
 ) -> list[str]:
     """Return the machine without devices: what it boots, its console and its monitor."""
-    machine = [PROGRAM, "-accel", "tcg,thread=multi", "-M", "q35", "-cpu", processor]
+    machine = _machine(accelerator, processor, kernel, initial_file_system, KERNEL_ARGUMENTS)
+    return [*machine, "-serial", f"file:{console}", "-qmp", f"unix:{monitor},server=on,wait=off"]
+
+
+def trial(kernel: Path, initial_file_system: Path) -> list[str]:
+    """Return a machine with KVM and no disk, which says TRIAL_PASSED on standard output and ends."""
+    arguments = f"{KERNEL_ARGUMENTS} {TRIAL_ARGUMENT}"
+    machine = _machine(KVM, KVM_PROCESSOR, kernel, initial_file_system, arguments)
+    return [*machine, "-serial", "stdio", "-no-reboot"]
+
+
+def _machine(
+    accelerator: str, processor: str, kernel: Path, initial_file_system: Path, arguments: str
+) -> list[str]:
+    machine = [PROGRAM, "-accel", accelerator, "-M", "q35", "-cpu", processor]
     size = ["-smp", str(PROCESSORS), "-m", str(MEMORY_MEGABYTES)]
-    boot = ["-kernel", str(kernel), "-initrd", str(initial_file_system), "-append", KERNEL_ARGUMENTS]
-    outside = ["-display", "none", "-nodefaults", "-serial", f"file:{console}"]
-    return [*machine, *size, *boot, *outside, "-qmp", f"unix:{monitor},server=on,wait=off"]
+    boot = ["-kernel", str(kernel), "-initrd", str(initial_file_system), "-append", arguments]
+    return [*machine, *size, *boot, "-display", "none", "-nodefaults"]
 
 
 def disk(path: Path) -> list[str]:

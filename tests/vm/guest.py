@@ -204,8 +204,10 @@ class Guest:
         (self.directory / "port").write_text(str(port), encoding="ascii")
         key = self.image.host_key.read_text(encoding="utf-8")
         (self.directory / "known_hosts").write_text(f"[{ADDRESS}]:{port} {key}", encoding="utf-8")
+        acceleration = self.image.acceleration
         command = emulator.command(
-            processor=self.image.processor.read_text(encoding="ascii"),
+            accelerator=acceleration.accelerator,
+            processor=acceleration.processor,
             kernel=self.image.kernel,
             initial_file_system=self.image.initial_file_system,
             console=self._console,

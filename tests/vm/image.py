@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from tests.vm.acceleration import Acceleration, boots_with_kvm
 
 SNAPSHOT = "booted"
 
@@ -30,9 +33,17 @@ class Image:
         return self.directory / "initrd.gz"
 
     @property
-    def processor(self) -> Path:
-        """The processor that its snapshot was taken with, as QEMU names it."""
-        return self.directory / "processor"
+    def acceleration(self) -> Acceleration:
+        """What its snapshot was taken with, and so what its guests run with."""
+        return Acceleration(**json.loads(self._acceleration_file.read_text(encoding="ascii")))
+
+    def keep_acceleration(self, acceleration: Acceleration) -> None:
+        """Write down what its guests run with."""
+        self._acceleration_file.write_text(json.dumps(asdict(acceleration)), encoding="ascii")
+
+    @property
+    def _acceleration_file(self) -> Path:
+        return self.directory / "acceleration.json"
 
     @property
     def login_key(self) -> Path:
@@ -45,5 +56,7 @@ class Image:
         return self.directory / "host_key.pub"
 
     def is_whole(self) -> bool:
-        """Whether it was built."""
-        return self.disk.exists()
+        """Whether it was built, for what this machine can do."""
+        if not self.disk.exists():
+            return False
+        return not self.acceleration.is_kvm or boots_with_kvm(self.kernel, self.initial_file_system)

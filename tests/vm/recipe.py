@@ -11,7 +11,7 @@ from tests.vm import emulator
 
 GUEST_FILES = Path(__file__).parent / "guest_files"
 #: Names the layout of what the build makes of a recipe.
-FORMAT = 1
+FORMAT = 2
 
 #: Debian's release whose programs every guest has.
 USERLAND = "bookworm"
@@ -120,5 +120,5 @@ class Recipe:
 
     def userland_digest(self) -> str:
         """Return the name of what images of the same userland share."""
-        without = Recipe(Kernel("", "", "", ""), self.userland, self.packages, (), (), (), ())
-        return without.digest()
+        written = json.dumps([FORMAT, self.userland, self.packages])
+        return hashlib.sha256(written.encode()).hexdigest()[:16]

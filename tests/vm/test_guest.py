@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.processes import run
+from tests.vm import acceleration, emulator
 from tests.vm import guest as guest_module
 from tests.vm.build import DIRECTORY, Builder
 from tests.vm.guest import Guest, GuestError
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 CLOCK_SECONDS = 5
 SHORT_SECONDS = 15.0
+EMULATED_TRIAL_SECONDS = 60.0
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +75,17 @@ def test_the_guest_reaches_nothing_outside(guest: Guest) -> None:
             guest.call(["curl", "--silent", "--max-time", "3", address])
         with pytest.raises(BlockingIOError):
             listener.accept()
+
+
+def test_what_is_booted_to_try_kvm_tells_when_it_has_booted(
+    image: Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By emulation here, since KVM may not be had: the same machine otherwise."""
+    monkeypatch.setattr(acceleration, "KVM_DEVICE", image.kernel)
+    monkeypatch.setattr(acceleration, "TRIAL_SECONDS", EMULATED_TRIAL_SECONDS)
+    monkeypatch.setattr(emulator, "KVM", emulator.EMULATION)
+    monkeypatch.setattr(emulator, "KVM_PROCESSOR", emulator.PROCESSOR_WITHOUT_CMPXCHG16B)
+    assert acceleration.boots_with_kvm(image.kernel, image.initial_file_system)
 
 
 def test_a_broken_kernel_is_an_error_and_no_process_is_left(broken: Image, tmp_path: Path) -> None:

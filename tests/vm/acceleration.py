@@ -1,0 +1,52 @@
+"""Whether this machine's processor can run guests itself, by KVM. Only a guest that boots shows it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.vm import emulator
+
+KVM_DEVICE = Path("/dev/kvm")
+TRIAL_SECONDS = 10.0
+"""A second is enough where KVM works; where it only seems to, a boot takes minutes and then fails."""
+
+
+@dataclass(frozen=True)
+class Acceleration:
+    """What runs a guest, and the processor it then has, both as QEMU names them."""
+
+    accelerator: str
+    processor: str
+
+    @property
+    def is_kvm(self) -> bool:
+        """Whether this machine's processor runs the guest's instructions itself."""
+        return self.accelerator == emulator.KVM
+
+
+def choose(kernel: Path, initial_file_system: Path, emulated_processor: str) -> Acceleration:
+    """Return KVM if a guest boots with it within seconds, else emulation of that processor."""
+    if boots_with_kvm(kernel, initial_file_system):
+        return Acceleration(emulator.KVM, emulator.KVM_PROCESSOR)
+    return Acceleration(emulator.EMULATION, emulated_processor)
+
+
+def boots_with_kvm(kernel: Path, initial_file_system: Path) -> bool:
+    """Whether a guest without a disk gets as far as our own first program, within TRIAL_SECONDS."""
+    if not os.access(KVM_DEVICE, os.R_OK | os.W_OK):
+        return False
+    try:
+        done = subprocess.run(
+            emulator.trial(kernel, initial_file_system),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            timeout=TRIAL_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return False
+    return emulator.TRIAL_PASSED.encode() in done.stdout
