@@ -232,6 +232,7 @@ def test_the_phases_are_in_the_help() -> None:
         (["echo", "--address", "::", "--port", "65536"], "out of range: 65536"),
         (["pingpong", "--address", "::1", "--port", "9", "--threads", "2"], "more threads"),
         (["connect", "--address", "::1", "--port", "9", "--bytes", "1"], "only for stream"),
+        (["echo", "--address", "localhost", "--port", "9"], "localhost is no numeric address"),
         (["stream", "--address", "::1", "--port", "9", "--size", "-1"], "not a whole number"),
         (["stream", "--address", "::1", "--port", "9", "--burst", "1"], "only for mixed"),
         (["pingpong", "--address", "::1", "--port", "9", "--requests", "1"], "only for mixed"),

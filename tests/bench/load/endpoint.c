@@ -4,11 +4,12 @@
 
 #include "failure.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <stdlib.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <time.h>
@@ -29,19 +30,29 @@ uint64_t nanoseconds(double seconds)
 	return (uint64_t)(seconds * (double)NANOSECONDS_PER_SECOND);
 }
 
-static struct addrinfo *resolve(const char *address, const char *port)
-{
-	struct addrinfo hints = {
-		.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV,
-		.ai_family = AF_UNSPEC,
-		.ai_socktype = SOCK_STREAM,
-	};
-	struct addrinfo *result;
-	int error = getaddrinfo(address, port, &hints, &result);
+union target {
+	struct sockaddr any;
+	struct sockaddr_in ipv4;
+	struct sockaddr_in6 ipv6;
+};
 
-	if (error)
-		fail("%s port %s: %s", address, port, gai_strerror(error));
-	return result;
+/* Not getaddrinfo(), which takes libc's shared libraries even for a number. The port was checked before. */
+static union target numeric(const char *address, const char *port)
+{
+	in_port_t number = htons((in_port_t)strtoul(port, NULL, 10));
+	union target found = {.ipv4 = {.sin_family = AF_INET, .sin_port = number}};
+
+	if (inet_pton(AF_INET, address, &found.ipv4.sin_addr) == 1)
+		return found;
+	found.ipv6 = (struct sockaddr_in6){.sin6_family = AF_INET6, .sin6_port = number};
+	if (inet_pton(AF_INET6, address, &found.ipv6.sin6_addr) != 1)
+		fail("%s is no numeric address", address);
+	return found;
+}
+
+static socklen_t size_of(const union target *target)
+{
+	return target->any.sa_family == AF_INET ? sizeof(target->ipv4) : sizeof(target->ipv6);
 }
 
 static void set_flag(int descriptor, int level, int name)
@@ -52,9 +63,9 @@ static void set_flag(int descriptor, int level, int name)
 		fail_system("setsockopt %d %d", level, name);
 }
 
-static int make_socket(const struct addrinfo *target, int flags)
+static int make_socket(const union target *target, int flags)
 {
-	int descriptor = socket(target->ai_family, SOCK_STREAM | SOCK_CLOEXEC | flags, 0);
+	int descriptor = socket(target->any.sa_family, SOCK_STREAM | SOCK_CLOEXEC | flags, 0);
 
 	if (descriptor < 0)
 		fail_system("socket");
@@ -63,27 +74,25 @@ static int make_socket(const struct addrinfo *target, int flags)
 
 int listen_at(const char *address, const char *port)
 {
-	struct addrinfo *target = resolve(address, port);
-	int listener = make_socket(target, SOCK_NONBLOCK);
+	union target target = numeric(address, port);
+	int listener = make_socket(&target, SOCK_NONBLOCK);
 
 	set_flag(listener, SOL_SOCKET, SO_REUSEADDR);
-	if (bind(listener, target->ai_addr, target->ai_addrlen) || listen(listener, BACKLOG))
+	if (bind(listener, &target.any, size_of(&target)) || listen(listener, BACKLOG))
 		fail_system("listen at %s port %s", address, port);
-	freeaddrinfo(target);
 	return listener;
 }
 
 int connect_to(const char *address, const char *port, bool wait)
 {
-	struct addrinfo *target = resolve(address, port);
-	int descriptor = make_socket(target, wait ? 0 : SOCK_NONBLOCK);
+	union target target = numeric(address, port);
+	int descriptor = make_socket(&target, wait ? 0 : SOCK_NONBLOCK);
 
 	set_flag(descriptor, IPPROTO_TCP, TCP_NODELAY);
-	if (connect(descriptor, target->ai_addr, target->ai_addrlen) && errno != EINPROGRESS)
+	if (connect(descriptor, &target.any, size_of(&target)) && errno != EINPROGRESS)
 		fail_system("connect to %s port %s", address, port);
 	if (wait && fcntl(descriptor, F_SETFL, O_NONBLOCK))
 		fail_system("fcntl");
-	freeaddrinfo(target);
 	return descriptor;
 }
 
