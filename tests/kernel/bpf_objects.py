@@ -5,18 +5,15 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import dataclasses
-import os
-import shutil
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 from meshaccel.bpf import attach, maps, ownership
+from tests.kernel import compiled
 from tests.support.accelerator import node_paths
 from tests.support.directories import temporary_directory
-from tests.support.modules import ROOT, import_part, load_module, run_module
-from tests.support.prebuilt import is_prebuilt
+from tests.support.modules import import_part, load_module, run_module
 from tests.support.processes import run
 
 if TYPE_CHECKING:
@@ -25,31 +22,9 @@ if TYPE_CHECKING:
     from meshaccel.paths import NodePaths
     from tests.support.cgroups import TestCgroup
 
-SOURCE = Path(__file__).parent / "objects" / "count_connections.bpf.c"
-BUILT = ROOT / "build" / "kernel-tests"
-COMPILE = ("clang", "-target", "bpf", "-mcpu=v3", "-O2", "-g", "-std=gnu11", "-Wall", "-Wextra", "-Werror")
 PIN = "count"
 #: The maps that the program of wish() uses.
 MAPS = ("connections", "events", "skipped_ports")
-
-
-@cache
-def compiled(version: int) -> Path:
-    """Compile a version of the test object as bpf/Makefile compiles, once, and return its path.
-
-    Version 1 counts connections in the first entry of its map, version 2 in the second.
-    """
-    built = BUILT / f"count_{version}.bpf.o"
-    if is_prebuilt():
-        return built
-    BUILT.mkdir(parents=True, exist_ok=True)
-    with temporary_directory("object") as directory:
-        output = Path(directory) / built.name
-        headers = f"/usr/include/{os.uname().machine}-linux-gnu"
-        words = [f"-DVERSION={version}", "-idirafter", headers, "-c", str(SOURCE), "-o", str(output)]
-        run([*COMPILE, *words])
-        # Another run may be using the file that is there.
-        return Path(shutil.move(output, built))
 
 
 def wish(version: int, *cgroups: TestCgroup, **settings: object) -> dict[str, Any]:
@@ -57,7 +32,7 @@ def wish(version: int, *cgroups: TestCgroup, **settings: object) -> dict[str, An
     return {
         "state": "present",
         "pin": PIN,
-        "object": str(compiled(version)),
+        "object": str(compiled.count_connections(version)),
         "program": "count_connections",
         "cgroups": [str(cgroup.path) for cgroup in cgroups],
         **settings,

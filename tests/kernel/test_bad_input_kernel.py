@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from meshaccel.errors import ApplyFailed, InvalidInput, MeshaccelError, NotOurs, Unsupported
+from tests.kernel import compiled
 from tests.kernel.installations import installation, present
 from tests.kernel.inventory import programs_of
 from tests.kernel.observation import assert_accelerates
@@ -22,7 +23,6 @@ from tests.support.cgroups import TestCgroup
 from tests.support.connections import connected
 from tests.support.directories import temporary_directory
 from tests.support.processes import run
-from tests.support.variants import build_variant
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -135,28 +135,15 @@ def test_an_object_of_somebody_else(either_node: Sockops, own_cgroups: Cgroups) 
         present(foreign, own_cgroups.paths)
 
 
-def test_an_object_with_another_layout(either_node: Sockops, own_cgroups: Cgroups, tmp_path: Path) -> None:
-    """The package would read the counters wrongly."""
-    other = build_variant(
-        tmp_path,
-        {"__u64 connections_paired;": "__u64 unknown;\n\t__u64 connections_paired;"},
-        source="include/meshaccel/sockops.h",
-    )
-    broken = replace(either_node, object_path=str(other))
+def test_an_object_with_another_layout(either_node: Sockops, own_cgroups: Cgroups) -> None:
+    broken = replace(either_node, object_path=str(compiled.variant(compiled.OTHER_LAYOUT)))
     with refused(broken, own_cgroups, MeshaccelError, "struct sockops_counters"):
         present(broken, own_cgroups.paths)
 
 
-def test_an_object_that_the_verifier_refuses(
-    either_node: Sockops, own_cgroups: Cgroups, tmp_path: Path
-) -> None:
-    """It writes beyond a map's value: the end of the verifier's log is in the error."""
-    other = build_variant(
-        tmp_path,
-        {"count->redirected_messages++;": "((volatile __u64 *)count)[1000]++;"},
-        source="sockops/message.h",
-    )
-    broken = replace(either_node, object_path=str(other))
+def test_an_object_that_the_verifier_refuses(either_node: Sockops, own_cgroups: Cgroups) -> None:
+    """The end of the verifier's log is in the error."""
+    broken = replace(either_node, object_path=str(compiled.variant(compiled.OUT_OF_BOUNDS)))
     with refused(broken, own_cgroups, ApplyFailed, "processed [0-9]+ insns"):
         present(broken, own_cgroups.paths)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +11,7 @@ import pytest
 
 from meshaccel.errors import ApplyFailed
 from meshaccel.model import Mode
-from tests.kernel.bpf_objects import COMPILE
+from tests.kernel import compiled
 from tests.kernel.installations import absent, installation, present
 from tests.kernel.inventory import assert_untouched, programs_of
 from tests.kernel.observation import assert_accelerates
@@ -25,24 +24,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PROGRAM = "foreign"
-SOURCE = Path(__file__).parent / "objects" / f"{PROGRAM}.bpf.c"
-
-
-@pytest.fixture(scope="module")
-def foreign_object(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A sock_ops program of somebody else, compiled."""
-    output = tmp_path_factory.mktemp("foreign") / f"{PROGRAM}.bpf.o"
-    headers = f"/usr/include/{os.uname().machine}-linux-gnu"
-    run([*COMPILE, "-idirafter", headers, "-c", str(SOURCE), "-o", str(output)])
-    return output
 
 
 @pytest.fixture
-def foreign_program(foreign_object: Path) -> Iterator[Path]:
-    """The same, loaded and pinned by bpftool."""
+def foreign_program() -> Iterator[Path]:
+    """A sock_ops program of somebody else, loaded and pinned by bpftool."""
     with own_bpffs() as bpffs:
         pin = bpffs / PROGRAM
-        run(["bpftool", "prog", "load", str(foreign_object), str(pin)])
+        run(["bpftool", "prog", "load", str(compiled.foreign()), str(pin)])
         yield pin
 
 

@@ -13,19 +13,18 @@ from meshaccel import metrics
 from meshaccel.accelerators.sockops.observe import Places
 from meshaccel.errors import ApplyFailed, MeshaccelError
 from meshaccel.model import Action, Mode
+from tests.kernel import compiled
 from tests.kernel.installations import absent, installation, present
 from tests.kernel.observation import assert_accelerates, wait_until
 from tests.kernel.relays import RELAY, Servers, relay_counters, relay_status
 from tests.support.cgroups import TestCgroup
 from tests.support.exposition import parse
-from tests.support.variants import build_variant
 
 if TYPE_CHECKING:
     from meshaccel.accelerators.sockops.service import Sockops
     from tests.kernel.topologies import Cgroups
 
 OTHER_RELAY = {"from": "127.0.0.1:7001", "to": "[::1]:7002"}
-MARKED_BYTES = 1 << 40
 
 
 def relay(node: Sockops, cgroups: Cgroups, relays: list[dict[str, str]], **settings: object) -> list[str]:
@@ -180,18 +179,15 @@ def test_what_was_removed_by_hand_is_mended(
 
 
 def test_another_version_reaches_joined_connections(
-    own_cgroups: Cgroups, relayed: Sockops, ends: Servers, tmp_path: Path
+    own_cgroups: Cgroups, relayed: Sockops, ends: Servers
 ) -> None:
-    """It counts every packet that is joined for a terabyte more."""
-    line = "count->joined_bytes[side] += packet->len;"
-    marked = {line: f"count->joined_bytes[side] += packet->len + {MARKED_BYTES}ull;"}
-    other = build_variant(tmp_path, marked, source="sockops_relay/stream.h")
+    other = compiled.variant(compiled.MARKED_RELAYS)
     with ends.pair() as pair:
         pair.assert_joined()
         updated = replace(relayed, object_path=str(other))
         relay(updated, own_cgroups, [RELAY])
         pair.assert_joined()
-        assert relay_counters(updated)["joined_bytes"]["from"] > MARKED_BYTES
+        assert relay_counters(updated)["joined_bytes"]["from"] > compiled.MARKED_BYTES
         assert relay(updated, own_cgroups, [RELAY]) == []
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from meshaccel.model import Mode
+from tests.kernel import compiled
 from tests.kernel.installations import absent, installation, present
 from tests.kernel.load import SHORT_CONNECTIONS, Load, run_client, running_load, server
 from tests.kernel.observation import (
@@ -25,7 +26,6 @@ from tests.support.background import repeating
 from tests.support.cgroups import TestCgroup
 from tests.support.connections import connected
 from tests.support.processes import run
-from tests.support.variants import build_variant
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
     from meshaccel.accelerators.sockops.service import Sockops
 
-MARKED_MESSAGES = 1_000
 CONNECTION_PROGRAM = "meshaccel_connection"[:15]
 """Some versions of bpftool show the 15 characters that the kernel keeps, some the whole name."""
 BYTES_UNDER_LOAD = 2_000_000_000
@@ -42,13 +41,9 @@ PORT = 7003
 
 
 @pytest.fixture(scope="module")
-def marked_object(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Another version of sockops: it counts every redirected message for a thousand."""
-    return build_variant(
-        tmp_path_factory.mktemp("marked"),
-        {"count->redirected_messages++;": f"count->redirected_messages += {MARKED_MESSAGES};"},
-        source="sockops/message.h",
-    )
+def marked_object() -> Path:
+    """Another version of sockops."""
+    return compiled.variant(compiled.MARKED_MESSAGES)
 
 
 def await_rounds(rounds: Sequence[object], number: int) -> None:
@@ -204,7 +199,7 @@ def test_an_update_reaches_live_connections(
     ):
         assert redirected_messages(own_node, live.exchange) == 40
         assert present(marked, own_cgroups.paths).changed
-        assert redirected_messages(own_node, live.exchange) == 40 * MARKED_MESSAGES
+        assert redirected_messages(own_node, live.exchange) == 40 * compiled.MARK
         assert_redirected(own_node, topology, live)
         assert present(own_node, own_cgroups.paths).changed
         assert redirected_messages(own_node, live.exchange) == 40

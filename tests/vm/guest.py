@@ -128,9 +128,20 @@ class Guest:
             raise GuestError(f"{shlex.join(command)}: exit status {done.returncode}\n{done.stderr.strip()}")
         return done.stdout
 
-    def copy(self, source: Path, target: str) -> None:
-        """Copy a folder's contents into one of the guest's, which is made. Raises GuestError."""
-        pack = ["tar", "-C", str(source), "--exclude=__pycache__", "-cf", "-", "."]
+    def show(self, command: Sequence[str], *, seconds: float) -> int:
+        """Run a program in the guest with its output on ours; returns its exit status. Raises GuestError."""
+        shown = [*self.login_command(), shlex.join(command)]
+        try:
+            return subprocess.run(shown, stdin=subprocess.DEVNULL, timeout=seconds, check=False).returncode
+        except subprocess.TimeoutExpired as error:
+            raise GuestError(f"{shlex.join(command)}: not finished after {seconds:.0f} s") from error
+
+    def copy(self, source: Path, target: str, names: Sequence[str] = (".",)) -> None:
+        """Copy contents of a folder, by default all, into one of the guest's, which is made.
+
+        Raises GuestError.
+        """
+        pack = ["tar", "-C", str(source), "--exclude=__pycache__", "-cf", "-", *names]
         unpack = f"mkdir -p {shlex.quote(target)} && tar -C {shlex.quote(target)} -xf -"
         with subprocess.Popen(pack, stdout=subprocess.PIPE) as packing:
             done = subprocess.run(

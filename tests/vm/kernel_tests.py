@@ -1,0 +1,112 @@
+"""`python -m tests.vm.kernel_tests KERNEL [WORD...]`: tests/kernel on the kernel of a guest.
+
+Nothing is compiled or fetched there: objects, load generator and pytest are those of this machine. Further
+words go to pytest.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import xml.etree.ElementTree as ET
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tests.kernel import compiled
+from tests.support import mesh_load, prebuilt
+from tests.vm.build import DIRECTORY, Builder
+from tests.vm.guest import Guest, GuestError
+from tests.vm.recipe import KERNELS, Recipe
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+ROOT = Path(__file__).resolve().parents[2]
+BUILT = ("build/bpf", "build/bench", "build/kernel-tests")
+CONTENTS = ("pyproject.toml", "library", "module_utils", "tests", *BUILT)
+#: pytest with what it needs, and the part of Ansible that modules import; Python alone, so of any version.
+DISTRIBUTIONS = ("pytest", "pytest-timeout", "pluggy", "iniconfig", "packaging", "pygments", "ansible-core")
+GUEST_PACKAGES = "/srv/packages"
+GUEST_REPOSITORY = "/srv/meshaccel"
+GUEST_RESULT = "/srv/result.xml"
+#: Left out: what needs more speed or more programs than a guest has.
+SELECTION = "not machine"
+#: For one test; under emulation all takes ten to twenty times as long.
+TEST_SECONDS = 300
+SECONDS = 3600.0
+"""For all of them."""
+#: How pytest counts, in JUnit's XML, tests that did not pass; a skipped one was not had.
+NOT_PASSED = ("failures", "errors", "skipped")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How many tests there were, and how many of them did not pass."""
+
+    tests: int
+    failed: int
+
+    def __str__(self) -> str:
+        passed = f"{self.tests - self.failed} passed"
+        return f"{passed}, {self.failed} failed" if self.failed else passed
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the tests on one kernel; returns an exit status."""
+    name, *words = sys.argv[1:] if arguments is None else arguments
+    image = Builder(DIRECTORY).provide(Recipe(KERNELS[name]))
+    build()
+    with tempfile.TemporaryDirectory() as directory:
+        guest = Guest.start(image, Path(directory) / "guest")
+        try:
+            outcome = run(guest, words)
+        finally:
+            guest.stop()
+    print(f"tests/kernel on Linux {name}: {outcome}")
+    return 1 if outcome.failed or not outcome.tests else 0
+
+
+def build() -> None:
+    """Compile here what the tests load and start there."""
+    mesh_load.build()
+    compiled.everything()
+
+
+def run(guest: Guest, words: Sequence[str] = ()) -> Outcome:
+    """Run the tests in a guest and show their output. Raises GuestError when there is no result."""
+    guest.copy(ROOT, GUEST_REPOSITORY, CONTENTS)
+    guest.copy(packages_directory(), GUEST_PACKAGES, package_names())
+    environment = [f"PYTHONPATH={GUEST_PACKAGES}", f"{prebuilt.VARIABLE}=1"]
+    limits = ["-o", f"timeout={TEST_SECONDS}", "-o", f"faulthandler_timeout={TEST_SECONDS - 10}"]
+    pytest = ["python3", "-m", "pytest", "tests/kernel", "-m", SELECTION, f"--junitxml={GUEST_RESULT}"]
+    guest.show(
+        ["env", f"--chdir={GUEST_REPOSITORY}", *environment, *pytest, *limits, *words], seconds=SECONDS
+    )
+    return read_outcome(guest.call(["cat", GUEST_RESULT]))
+
+
+def read_outcome(result: str) -> Outcome:
+    """Return what pytest wrote as JUnit's XML."""
+    suites = list(ET.fromstring(result).iter("testsuite"))  # noqa: S314 - written a moment ago
+    tests = sum(int(suite.attrib["tests"]) for suite in suites)
+    return Outcome(tests, sum(int(suite.attrib[kind]) for suite in suites for kind in NOT_PASSED))
+
+
+def packages_directory() -> Path:
+    """Return where the Python packages of this environment lie."""
+    return Path(str(metadata.distribution(DISTRIBUTIONS[0]).locate_file("")))
+
+
+def package_names() -> list[str]:
+    """Return the files and folders there that make up the distributions, without their commands."""
+    files = [file for name in DISTRIBUTIONS for file in metadata.distribution(name).files or ()]
+    return sorted({file.parts[0] for file in files} - {"..", "__pycache__"})
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except GuestError as error:
+        sys.exit(f"vm: {error}")
