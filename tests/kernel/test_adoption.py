@@ -242,6 +242,7 @@ def test_a_port_that_is_not_named_is_left_alone(idle_node: tuple[Sockops, Cgroup
         assert node.live_sockets() == 0
 
 
+@pytest.mark.machine
 def test_twenty_cycles_under_load(own_node: Sockops, own_cgroups: Cgroups) -> None:
     """A thousand live connections, every byte checked, go to and fro between TCP and sockops."""
     with (

@@ -7,6 +7,8 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING
 
+import pytest
+
 from meshaccel.accelerators.sockops.observe import Places
 from meshaccel.model import Mode
 from tests.kernel.fault_state import ask_bpftool
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from meshaccel.accelerators.sockops.service import Sockops
     from tests.kernel.topologies import Cgroups, Topology
 
+pytestmark = pytest.mark.machine
 PORT = 7004
 CONNECTIONS = 10_000
 CYCLES = 4

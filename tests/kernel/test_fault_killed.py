@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from meshaccel.engine import Result
 
+pytestmark = pytest.mark.machine
 EVERY_CHANGE = pytest.mark.parametrize("name", sorted(CHANGES))
 #: They have all actions with more than one effect between them.
 LONG_CHANGES = pytest.mark.parametrize(

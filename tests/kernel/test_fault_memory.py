@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from tests.kernel.topologies import Cgroups
 
 #: Less than a single socket may hold unread.
+pytestmark = pytest.mark.machine
 LITTLE = 1_000_000
 #: The kernel forces these upon a group: packets are taken in before they are counted.
 FORCED_BYTES = 2 * LITTLE

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from tests.kernel.fault_state import Seen
 
+pytestmark = pytest.mark.machine
 HUGE = Wish(settings={"maximum_connections": LARGEST_MAXIMUM_CONNECTIONS})
 #: Enough for Python, not for the hash tables of so many connections.
 LITTLE_MEMORY = 64 * 1024 * 1024

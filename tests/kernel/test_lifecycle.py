@@ -169,6 +169,7 @@ def test_unread_bytes_of_a_former_connection_are_gone(node: Sockops, cgroups: Cg
     assert_nothing_tracked(node)
 
 
+@pytest.mark.machine
 def test_thousands_of_short_connections(node: Sockops, cgroups: Cgroups) -> None:
     with one_pod(cgroups) as topology:
         pod = topology.client.namespace

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     Run = Callable[..., PlaybookRun]
 
+pytestmark = pytest.mark.machine
 PATHS = NodePaths()
 OURS = (PATHS.configuration, PATHS.library, PATHS.pins, PATHS.runtime, PATHS.command)
 PROGRAMS = 5

@@ -102,6 +102,7 @@ def test_a_server_may_write_to_its_own_client_meanwhile(relayed: Sockops, ends: 
             pair.assert_joined()
 
 
+@pytest.mark.machine
 def test_more_than_two_gigabytes_one_way(relayed: Sockops, ends: Servers) -> None:
     """Sequence numbers come round to where they count as before."""
     length = (1 << 31) + 100_000_000

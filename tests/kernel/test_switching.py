@@ -83,6 +83,7 @@ def cycle(node: Sockops, cgroups: Cgroups, marked: Sockops, load: Load) -> None:
     await_counter(node, "redirected_messages")
 
 
+@pytest.mark.machine
 @pytest.mark.timeout(180)
 def test_every_switch_under_some_gigabytes_of_checked_load(
     own_node: Sockops, own_cgroups: Cgroups, marked_object: Path

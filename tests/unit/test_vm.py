@@ -13,13 +13,23 @@ import pytest
 import yaml
 
 from meshaccel import capabilities
-from tests.vm import acceleration, archive, build, emulator, initial_file_system, kernel_package, kernels
+from tests.vm import (
+    acceleration,
+    archive,
+    build,
+    emulator,
+    initial_file_system,
+    kernel_package,
+    kernel_tests,
+    kernels,
+)
 from tests.vm.acceleration import Acceleration
 from tests.vm.archive import Archive, ArchiveUnknownError
 from tests.vm.build import Builder, BuildError
 from tests.vm.guest import Guest, GuestError
 from tests.vm.image import Image
 from tests.vm.kernel_package import DEPENDS, NoKernelError
+from tests.vm.kernel_tests import Outcome
 from tests.vm.kernels import Answers
 from tests.vm.monitor import Monitor, MonitorError
 from tests.vm.recipe import DEFAULT_KERNEL, GUEST_FILES, KERNELS, Recipe
@@ -190,16 +200,36 @@ def test_the_first_program_of_a_guest_knows_the_words_of_the_trial() -> None:
     assert emulator.TRIAL_PASSED in said
 
 
+# ---- the kernel tests in a guest ----
+
+
+def test_a_test_that_was_skipped_did_not_pass() -> None:
+    suites = '<testsuites><testsuite tests="9" failures="1" errors="2" skipped="3"/></testsuites>'
+    assert kernel_tests.read_outcome(suites) == Outcome(9, 6)
+    assert [str(Outcome(9, 6)), str(Outcome(9, 0))] == ["3 passed, 6 failed", "9 passed"]
+
+
+def test_what_a_guest_is_given_runs_on_any_python() -> None:
+    """Each is a package of this environment, and has nothing that was compiled for this one's version."""
+    directory = kernel_tests.packages_directory()
+    names = kernel_tests.package_names()
+    assert {"pytest", "_pytest", "pluggy", "ansible"} <= set(names)
+    assert all((directory / name).exists() for name in names)
+    assert [path for name in names for path in (directory / name).rglob("*.so")] == []
+
+
 # ---- the table of kernels ----
 
 
 def test_the_table_has_a_column_for_each_kernel_and_a_reason_for_each_no() -> None:
     found = dict.fromkeys(capabilities.NAMES, "yes")
     lacking = {**found, "map_sockhash": "no: too old", "sk_msg_rdonly_cast": "no: why"}
-    page = kernels.page([Answers("6.12.1", found), Answers("6.2.9", lacking)]).splitlines()
+    answers = [Answers("6.12.1", found, "9 passed"), Answers("6.2.9", lacking, kernels.NOT_RUN)]
+    page = kernels.page(answers).splitlines()
     assert "|  | 6.2.9 | 6.12.1 |" in page
     assert "| **sockops** | no | yes |" in page
     assert "| `sk_msg_rdonly_cast` | no | yes |" in page
+    assert "| `tests/kernel` | not run | 9 passed |" in page
     assert page[-2:] == ["* 6.2.9, `map_sockhash`: no: too old", "* 6.2.9, `sk_msg_rdonly_cast`: no: why"]
 
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 from tests.vm.archive import ArchiveUnknownError
-from tests.vm.build import DIRECTORY, Builder, BuildError
+from tests.vm.build import DIRECTORY, GUESTS, Builder, BuildError
 from tests.vm.guest import ADDRESS, USER, Guest, GuestError
 from tests.vm.recipe import DEFAULT_KERNEL, KERNELS, SCENARIO_KERNELS, Recipe
 
@@ -49,7 +49,7 @@ def build(options: argparse.Namespace) -> int:
 def start(options: argparse.Namespace) -> int:
     """Start a guest, building its image if it is not there."""
     image = Builder(DIRECTORY).provide(Recipe(KERNELS[options.kernel]))
-    guest = Guest.start(image, DIRECTORY / "guests" / options.name)
+    guest = Guest.start(image, GUESTS / options.name)
     found = {"address": ADDRESS, "port": guest.port, "user": USER, "options": guest.login_options()}
     print(json.dumps(found))
     return 0
@@ -73,7 +73,7 @@ def login(options: argparse.Namespace) -> int:
 
 
 def _guest(options: argparse.Namespace) -> Guest:
-    return Guest.find(DIRECTORY / "guests" / options.name)
+    return Guest.find(GUESTS / options.name)
 
 
 COMMANDS = {"image": build, "kernels": list_kernels, "start": start, "stop": stop, "login": login}

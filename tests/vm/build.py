@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 DIRECTORY = Path(__file__).resolve().parents[2] / "build" / "vm"
+GUESTS = DIRECTORY / "guests"
 NEEDED_BYTES = 6 << 30
 """What a build takes at its fullest: the packages twice, the disk once as it is and once packed."""
 DISK_BYTES = 4 << 30

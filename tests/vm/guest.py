@@ -269,6 +269,16 @@ class Guest:
             raise
 
 
+@contextlib.contextmanager
+def running(image: Image, directory: Path) -> Iterator[Guest]:
+    """Have a guest for the length of a block. Raises GuestError when it does not start."""
+    guest = Guest.start(image, directory)
+    try:
+        yield guest
+    finally:
+        guest.stop()
+
+
 def free_port() -> int:
     """Return a port of the loopback that nobody uses now."""
     with socket.create_server((ADDRESS, 0)) as probe:

@@ -7,7 +7,6 @@ words go to pytest.
 from __future__ import annotations
 
 import sys
-import tempfile
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass
 from importlib import metadata
@@ -16,12 +15,15 @@ from typing import TYPE_CHECKING
 
 from tests.kernel import compiled
 from tests.support import mesh_load, prebuilt
-from tests.vm.build import DIRECTORY, Builder
-from tests.vm.guest import Guest, GuestError
+from tests.support.processes import termination_as_exit
+from tests.vm.build import DIRECTORY, GUESTS, Builder
+from tests.vm.guest import GuestError, running
 from tests.vm.recipe import KERNELS, Recipe
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from tests.vm.guest import Guest
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILT = ("build/bpf", "build/bench", "build/kernel-tests")
@@ -58,12 +60,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     name, *words = sys.argv[1:] if arguments is None else arguments
     image = Builder(DIRECTORY).provide(Recipe(KERNELS[name]))
     build()
-    with tempfile.TemporaryDirectory() as directory:
-        guest = Guest.start(image, Path(directory) / "guest")
-        try:
-            outcome = run(guest, words)
-        finally:
-            guest.stop()
+    # Of a name of its own: what a killed run left is ended by the next.
+    with termination_as_exit(), running(image, GUESTS / f"kernel-tests-{name}") as guest:
+        outcome = run(guest, words)
     print(f"tests/kernel on Linux {name}: {outcome}")
     return 1 if outcome.failed or not outcome.tests else 0
 

@@ -1,17 +1,18 @@
-"""`python -m tests.vm.kernels`: writes docs/kernels.md by what each guest's kernel answers."""
+"""`python -m tests.vm.kernels`: writes docs/kernels.md by what the kernels of guests answer, and how tests went."""
 
 from __future__ import annotations
 
 import json
 import re
-import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from meshaccel.capabilities import NEEDS
-from tests.vm.build import DIRECTORY, Builder
-from tests.vm.guest import Guest, GuestError
+from tests.support.processes import termination_as_exit
+from tests.vm import kernel_tests
+from tests.vm.build import DIRECTORY, GUESTS, Builder
+from tests.vm.guest import GuestError, running
 from tests.vm.recipe import KERNELS, Recipe
 
 if TYPE_CHECKING:
@@ -30,12 +31,16 @@ from meshaccel import capabilities
 print(json.dumps({name: str(found) for name, found in capabilities.probe().items()}))
 """
 YES = "yes"
+NOT_RUN = "not run"
+#: What the tests are of.
+TESTED = "sockops"
 #: As uname -v has it; uname -r of Debian tells the series only.
 VERSION = re.compile(r"\bDebian ([0-9.]+)")
 HEAD = """# Kernels
 
 Written by `./run kernels`: what the probes of `node_capabilities` answer on kernels of Debian, each in a
-[virtual machine](virtual-machines.md).
+[virtual machine](virtual-machines.md), and how many of the tests in `tests/kernel` passed there. Those that
+need more speed or programs than a guest has are left out.
 """
 
 
@@ -45,6 +50,7 @@ class Answers:
 
     version: str
     found: dict[str, str]
+    tests: str
 
     def supports(self, accelerator: str) -> bool:
         """Whether all that an accelerator needs is there."""
@@ -53,25 +59,26 @@ class Answers:
 
 def main() -> None:
     """Ask every kernel and write the page."""
+    kernel_tests.build()
     builder = Builder(DIRECTORY)
-    answers = [ask(builder.provide(Recipe(kernel))) for kernel in KERNELS.values()]
+    with termination_as_exit():
+        answers = [ask(builder.provide(Recipe(kernel))) for kernel in KERNELS.values()]
     PAGE.write_text(page(answers), encoding="utf-8")
     print(PAGE)
 
 
 def ask(image: Image) -> Answers:
-    """Start a guest and have its kernel answer. Raises GuestError."""
-    with tempfile.TemporaryDirectory() as directory:
-        guest = Guest.start(image, Path(directory) / "guest")
-        try:
-            guest.copy(PACKAGE, GUEST_PACKAGE)
-            version = VERSION.search(guest.call(["uname", "-v"]))
-            said = guest.call(["env", f"PYTHONPATH={GUEST_PACKAGE}", "python3", "-c", SCRIPT])
-        finally:
-            guest.stop()
-    if version is None:
-        raise GuestError(f"{image.directory}: no kernel of Debian")
-    return Answers(version[1], json.loads(said))
+    """Start a guest, have its kernel answer and run the tests. Raises GuestError."""
+    with running(image, GUESTS / "kernels") as guest:
+        guest.copy(PACKAGE, GUEST_PACKAGE)
+        version = VERSION.search(guest.call(["uname", "-v"]))
+        said = guest.call(["env", f"PYTHONPATH={GUEST_PACKAGE}", "python3", "-c", SCRIPT])
+        if version is None:
+            raise GuestError(f"{image.directory}: no kernel of Debian")
+        answers = Answers(version[1], json.loads(said), NOT_RUN)
+        if answers.supports(TESTED):
+            answers = replace(answers, tests=str(kernel_tests.run(guest)))
+    return answers
 
 
 def page(answers: Sequence[Answers]) -> str:
@@ -84,6 +91,7 @@ def page(answers: Sequence[Answers]) -> str:
         for accelerator in NEEDS
     ]
     names = columns[0].found
+    rows.append(["`tests/kernel`", *(kernel.tests for kernel in columns)])
     rows += [[f"`{name}`", *(word(kernel.found[name]) for kernel in columns)] for name in names]
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
     reasons = [

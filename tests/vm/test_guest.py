@@ -14,7 +14,7 @@ from tests.support.processes import run
 from tests.vm import acceleration, emulator
 from tests.vm import guest as guest_module
 from tests.vm.build import DIRECTORY, Builder
-from tests.vm.guest import Guest, GuestError
+from tests.vm.guest import Guest, GuestError, running
 from tests.vm.image import Image
 from tests.vm.recipe import DEFAULT_KERNEL, KERNELS, Recipe
 
@@ -35,9 +35,8 @@ def image() -> Image:
 @pytest.fixture
 def guest(image: Image, tmp_path: Path) -> Iterator[Guest]:
     """A guest that runs."""
-    started = Guest.start(image, tmp_path / "guest")
-    yield started
-    started.stop()
+    with running(image, tmp_path / "guest") as started:
+        yield started
     assert emulators_of(tmp_path) == []
 
 
