@@ -1,4 +1,4 @@
-"""`python -m tests.vm.kernels`: writes docs/kernels.md by what the kernels of guests answer and how tests went."""
+"""`python -m tests.vm.kernels`: writes docs/kernels.md, what kernels of guests answer and how tests go there."""
 
 from __future__ import annotations
 
