@@ -1,4 +1,4 @@
-"""`python -m tests.vm.kernels`: writes docs/kernels.md, what kernels of guests answer and how tests go there."""
+"""`python -m tests.vm.kernels`: writes docs/kernels.md: what kernels of guests answer, and how tests go there."""
 
 from __future__ import annotations
 
