@@ -1,4 +1,7 @@
-"""`python -m tests.vm.kernels`: writes docs/kernels.md: what kernels of guests answer, and how tests go there."""
+"""`python -m tests.vm.kernels`: writes docs/kernels.md by what the kernels of guests answer.
+
+And by how the kernel tests go there.
+"""
 
 from __future__ import annotations
 
