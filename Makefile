@@ -13,8 +13,8 @@ PYTEST := $(PYTHON) -m pytest
 NODE_RELEASE := build/node_release.json
 C_SOURCES = $(shell find bpf tests -name '*.[ch]')
 
-.PHONY: help demo test test-unit test-kernel test-peers test-vm vm-image kernels bench root bpf
-.PHONY: node-release clean lock
+.PHONY: help demo test test-unit test-kernel test-peers test-vm vm-image kernels bench instructions
+.PHONY: root bpf node-release clean lock
 .PHONY: format lint lint-ansible lint-yaml lint-python lint-types lint-shell lint-c
 
 help: ## list the targets
@@ -51,6 +51,9 @@ test-vm: root node-release ## whole roles in virtual machines, through a reboot;
 
 bench: root bpf node-release ## the benchmarks named in ARGS, or all; results in build/bench/
 	$(WITH_PACKAGE) tests/bench/run $(ARGS)
+
+instructions: root bpf ## count the instructions that loads take, in a virtual machine; ARGS as for bench
+	tests/bench/instructions $(ARGS)
 
 root:
 	@[ "$$(id -u)" = 0 ] || { echo 'root is needed: network namespaces, cgroups and BPF programs are made' >&2; exit 1; }

@@ -20,10 +20,9 @@ from tests.support.leftovers import remove_leftovers
 from tests.support.processes import termination_as_exit
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from tests.bench.model import Benchmark
-    from tests.bench.results import BenchmarkResult
 
 RESULTS = mesh_load.ROOT / "build" / "bench"
 STANDARD_OUTPUT = "-"
@@ -37,7 +36,7 @@ def main(words: Sequence[str]) -> int:
     """Run what the command line names and return the exit status."""
     options = parse(words)
     if options.list:
-        print("\n".join(f"{benchmark.name:28} {benchmark.title}" for benchmark in ALL))
+        print(titles(ALL))
         return 0
     try:
         if len(options.compare) == 2:
@@ -50,6 +49,11 @@ def main(words: Sequence[str]) -> int:
     return 0
 
 
+def titles(benchmarks: Sequence[Benchmark[Any]]) -> str:
+    """Return what --list prints."""
+    return "\n".join(f"{benchmark.name:28} {benchmark.title}" for benchmark in benchmarks)
+
+
 def measure(options: argparse.Namespace) -> None:
     """Run the benchmarks, keep and show their results, and compare them if asked to."""
     mesh_load.build()
@@ -58,7 +62,7 @@ def measure(options: argparse.Namespace) -> None:
         for name in options.names or BY_NAME:
             benchmark = BY_NAME[name]
             result = run_benchmark(benchmark, schedule_of(options, benchmark), say)
-            keep(result, options.json)
+            keep(result.document(), result.file_name, options.json)
             show(result)
             for before in options.compare:
                 compare(before, result.document())
@@ -93,10 +97,7 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Tell a parser what the command line may hold."""
-    parser.add_argument("names", nargs="*", metavar="NAME", help="what to run, by default all")
-    parser.add_argument("--list", action="store_true", help="list the names and end")
-    parser.add_argument("--pairs", type=pair_count, metavar="N", help="pairs of runs")
-    parser.add_argument("--seconds", type=run_length, metavar="S", help="length of a run")
+    add_common_options(parser)
     parser.add_argument(
         "--against",
         choices=get_args(Baseline),
@@ -124,6 +125,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="show the result of a grid in the file BEFORE beside the one measured now, or beside "
         "that in AFTER without measuring",
     )
+
+
+def add_common_options(parser: argparse.ArgumentParser) -> None:
+    """Tell a parser what every command that runs benchmarks takes."""
+    parser.add_argument("names", nargs="*", metavar="NAME", help="what to run, by default all")
+    parser.add_argument("--list", action="store_true", help="list the names and end")
+    parser.add_argument("--pairs", type=pair_count, metavar="N", help="pairs of runs")
+    parser.add_argument("--seconds", type=run_length, metavar="S", help="length of a run")
     parser.add_argument(
         "--json",
         metavar="FILE",
@@ -133,9 +142,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def complaint_about(options: argparse.Namespace) -> str | None:
     """Return what is wrong with options that are each right by themselves."""
-    unknown = [name for name in options.names if name not in BY_NAME]
+    unknown = complaint_about_names(options.names, BY_NAME)
     if unknown:
-        return f"no benchmark {', '.join(unknown)}; --list names all"
+        return unknown
     are_grids = bool(options.names) and all(BY_NAME[name].has_cells() for name in options.names)
     if options.cells and not are_grids:
         return "--cells is for grids: name them"
@@ -144,6 +153,12 @@ def complaint_about(options: argparse.Namespace) -> str | None:
     if len(options.compare) == 1 and not are_grids:
         return "--compare with one file is for grids: name the one to run"
     return None
+
+
+def complaint_about_names(names: Sequence[str], known: Collection[str]) -> str | None:
+    """Return what is wrong with the names of benchmarks."""
+    unknown = [name for name in names if name not in known]
+    return f"no benchmark {', '.join(unknown)}; --list names all" if unknown else None
 
 
 def pair_count(word: str) -> int:
@@ -190,12 +205,11 @@ def at_least(least: Number, value: Number) -> Number:
     return value
 
 
-def keep(result: BenchmarkResult, copy: str | None) -> None:
+def keep(document: Mapping[str, Any], file_name: str, copy: str | None) -> None:
     """Write a result to its own file, and as one line to where the user wants a copy."""
-    document = result.document()
     RESULTS.mkdir(parents=True, exist_ok=True)
     text = json.dumps(document, indent=2) + "\n"
-    (RESULTS / result.file_name).write_text(text, encoding="utf-8")
+    (RESULTS / file_name).write_text(text, encoding="utf-8")
     line = json.dumps(document)
     if copy == STANDARD_OUTPUT:
         print(line, flush=True)

@@ -60,6 +60,7 @@ FIGURES = (
     Figure("cpu_per_request", "CPU per request", "µs", 1e6, more_is_better=False),
     Figure("cpu_per_byte", "CPU per GB", "s", 1e9, more_is_better=False),
     Figure("bpf_ns_per_message", "BPF per message", "ns", 1, more_is_better=False),
+    Figure("instructions", "instructions per operation", "", 1, more_is_better=False),
 )
 
 

@@ -21,6 +21,7 @@ FIGURES = (
     "bytes_per_second",
     "cpu_per_byte",
     "bpf_ns_per_message",
+    "instructions",
 )
 """All keys that a measurement may have. Times are in seconds unless the key says otherwise."""
 
@@ -78,6 +79,13 @@ class CaseResult:
             for key in common_keys(ratios)
         }
 
+    def spread(self, against: Baseline) -> dict[str, Figures]:
+        """How far the runs of each arm lie apart: largest minus smallest, as a part of the median."""
+        return {
+            against: spread_of([pair.baseline for pair in self.pairs]),
+            "on": spread_of([pair.on for pair in self.pairs]),
+        }
+
     def document(self, against: Baseline) -> dict[str, Any]:
         """Return the case as JSON."""
         cell = {} if self.cell is None else {"cell": asdict(self.cell)}
@@ -96,6 +104,7 @@ class CaseResult:
             "ratio": self.ratio,
             "difference": self.difference,
             "ratio_range": self.ratio_range,
+            "spread": self.spread(against),
         }
 
 
@@ -162,6 +171,12 @@ def medians(samples: Iterable[Mapping[str, float]]) -> Figures:
     """Return the median of every figure that all samples have."""
     found = list(samples)
     return {key: median(sample[key] for sample in found) for key in common_keys(found)}
+
+
+def spread_of(samples: list[Mapping[str, float]] | list[Figures]) -> Figures:
+    """Return by how much each figure varies, as a part of its median, of those that all samples have."""
+    values = {key: [sample[key] for sample in samples] for key in common_keys(samples)}
+    return {key: (max(found) - min(found)) / median(found) for key, found in values.items() if any(found)}
 
 
 def ratio_of(baseline: Mapping[str, float], on: Mapping[str, float]) -> Figures:

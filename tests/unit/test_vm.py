@@ -23,7 +23,6 @@ from tests.vm import (
     kernel_tests,
     kernels,
 )
-from tests.vm.acceleration import Acceleration
 from tests.vm.archive import Archive, ArchiveUnknownError
 from tests.vm.build import Builder, BuildError
 from tests.vm.guest import Guest, GuestError
@@ -39,7 +38,6 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[2]
 BASE = ROOT / ".config" / "molecule" / "config.yml"
-EMULATED = Acceleration("tcg", "max")
 SCENARIOS = sorted((ROOT / "molecule").glob("*/molecule.yml"))
 
 # ---- Debian's archive ----
@@ -147,37 +145,37 @@ def test_modules_are_loaded_after_those_they_need_and_once() -> None:
 
 
 @pytest.fixture
-def try_kvm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Acceleration]:
+def try_kvm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str]:
     """Choose what runs guests, with a device that opens and an emulator that is this shell script."""
 
-    def choose(script: str) -> Acceleration:
+    def choose(script: str) -> str:
         program = tmp_path / "emulator"
         program.write_text(f"#!/bin/sh\n{script}\n", encoding="ascii")
         program.chmod(0o755)
         monkeypatch.setattr("tests.vm.emulator.PROGRAM", str(program))
         monkeypatch.setattr(acceleration, "KVM_DEVICE", program)
-        return acceleration.choose(tmp_path / "kernel", tmp_path / "initrd", "emulated")
+        return acceleration.choose(tmp_path / "kernel", tmp_path / "initrd")
 
     return choose
 
 
-def test_kvm_is_taken_when_a_guest_boots_with_it(try_kvm: Callable[[str], Acceleration]) -> None:
-    said = f'case "$*" in *"-accel kvm"*guest.trial*) echo "{emulator.TRIAL_PASSED}";; esac'
-    assert try_kvm(said) == Acceleration("kvm", "host")
+def test_kvm_is_taken_when_a_guest_boots_with_it(try_kvm: Callable[[str], str]) -> None:
+    said = f'case "$*" in *"-accel kvm -cpu host"*guest.trial*) echo "{emulator.TRIAL_PASSED}";; esac'
+    assert try_kvm(said) == emulator.KVM
 
 
 @pytest.mark.parametrize("script", ["echo 'KVM: entry failed'", "exec sleep 60"], ids=["fails", "hangs"])
 def test_a_device_that_opens_is_not_enough(
-    try_kvm: Callable[[str], Acceleration], monkeypatch: pytest.MonkeyPatch, script: str
+    try_kvm: Callable[[str], str], monkeypatch: pytest.MonkeyPatch, script: str
 ) -> None:
     monkeypatch.setattr(acceleration, "TRIAL_SECONDS", 0.5)
-    assert try_kvm(script) == Acceleration(emulator.EMULATION, "emulated")
+    assert try_kvm(script) == emulator.EMULATION
 
 
 def test_without_the_device_nothing_is_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(acceleration, "KVM_DEVICE", tmp_path / "none")
     monkeypatch.setattr("tests.vm.emulator.PROGRAM", "/nonexistent")
-    assert not acceleration.choose(tmp_path, tmp_path, "emulated").is_kvm
+    assert acceleration.choose(tmp_path, tmp_path) == emulator.EMULATION
 
 
 @pytest.mark.parametrize(("boots", "whole"), [(True, True), (False, False)])
@@ -188,9 +186,9 @@ def test_an_image_made_with_kvm_is_made_again_where_kvm_does_not_work(
     assert not image.is_whole()
     image.disk.touch()
     monkeypatch.setattr("tests.vm.image.boots_with_kvm", lambda *_: boots)
-    image.keep_acceleration(Acceleration("kvm", "host"))
+    image.keep_machine(emulator.KVM, "max")
     assert image.is_whole() == whole
-    image.keep_acceleration(EMULATED)
+    image.keep_machine(emulator.EMULATION, "max")
     assert image.is_whole()
 
 
@@ -275,7 +273,7 @@ def test_an_emulator_that_does_not_start_is_an_error_and_nothing_is_left(
     image.directory.mkdir()
     for path in (image.disk, image.kernel, image.host_key):
         path.touch()
-    image.keep_acceleration(EMULATED)
+    image.keep_machine(emulator.EMULATION, "max")
     monkeypatch.setattr("tests.vm.emulator.PROGRAM", "false")
     with pytest.raises(GuestError, match="false ended with 1"):
         Guest.start(image, tmp_path / "guest")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-from dataclasses import dataclass
 from pathlib import Path
 
 from tests.vm import emulator
@@ -14,24 +13,9 @@ TRIAL_SECONDS = 10.0
 """A second is enough where KVM works; where it only seems to, a boot takes minutes and then fails."""
 
 
-@dataclass(frozen=True)
-class Acceleration:
-    """What runs a guest, and the processor it then has, both as QEMU names them."""
-
-    accelerator: str
-    processor: str
-
-    @property
-    def is_kvm(self) -> bool:
-        """Whether this machine's processor runs the guest's instructions itself."""
-        return self.accelerator == emulator.KVM
-
-
-def choose(kernel: Path, initial_file_system: Path, emulated_processor: str) -> Acceleration:
-    """Return KVM if a guest boots with it within seconds, else emulation of that processor."""
-    if boots_with_kvm(kernel, initial_file_system):
-        return Acceleration(emulator.KVM, emulator.KVM_PROCESSOR)
-    return Acceleration(emulator.EMULATION, emulated_processor)
+def choose(kernel: Path, initial_file_system: Path) -> str:
+    """Return what is to run guests, as QEMU names it: KVM if one boots with it within seconds."""
+    return emulator.KVM if boots_with_kvm(kernel, initial_file_system) else emulator.EMULATION
 
 
 def boots_with_kvm(kernel: Path, initial_file_system: Path) -> bool:

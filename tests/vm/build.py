@@ -93,11 +93,9 @@ class Builder:
         with step("making the initial file system"):
             initial_file_system.make(root, release, recipe.boot_modules, made.initial_file_system)
         with step("trying to boot with KVM"):
-            found_acceleration = acceleration.choose(
-                made.kernel, made.initial_file_system, recipe.kernel.processor
-            )
-        say(f"  guests run by {found_acceleration.accelerator}\n")
-        made.keep_acceleration(found_acceleration)
+            accelerator = acceleration.choose(made.kernel, made.initial_file_system)
+        say(f"  guests are run by {accelerator}\n")
+        made.keep_machine(accelerator, recipe.kernel.processor)
         self._make_disk(root, work, made)
         with step("booting once, for the snapshot"):
             Guest.take_snapshot(made)

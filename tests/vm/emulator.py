@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 PROGRAM = "qemu-system-x86_64"
-EMULATION = "tcg,thread=multi"
 KVM = "kvm"
+#: All processors at once, each in a thread of this machine.
+EMULATION = "tcg,thread=multi"
 KVM_PROCESSOR = "host"
 MEMORY_MEGABYTES = 1024
 PROCESSORS = 2
@@ -25,38 +27,46 @@ KERNEL_ARGUMENTS = (
 #: Has the initial file system say TRIAL_PASSED and end the machine; guest_files/init knows both.
 TRIAL_ARGUMENT = "guest.trial"
 TRIAL_PASSED = "guest: booted"
+#: What the guest's clock moves on by with every instruction: QEMU takes the power of two.
+NANOSECONDS_PER_INSTRUCTION = 2
 #: A snapshot is of this machine: another one needs another image.
 MACHINE = (str(PROCESSORS), str(MEMORY_MEGABYTES), KERNEL_ARGUMENTS)
 
 
+def execution(accelerator: str, processor: str) -> list[str]:
+    """Return how a guest's instructions are run: by KVM, or by emulation of that processor."""
+    model = KVM_PROCESSOR if accelerator == KVM else processor
+    return ["-accel", accelerator, "-cpu", model, "-smp", str(PROCESSORS)]
+
+
+def counting(processor: str) -> list[str]:
+    """Return how they are run to be counted: the clock of the one processor moves with each.
+
+    It follows real time only while idle.
+    """
+    count = f"shift={NANOSECONDS_PER_INSTRUCTION.bit_length() - 1},sleep=on"
+    return ["-accel", "tcg,thread=single", "-cpu", processor, "-smp", "1", "-icount", count]
+
+
 def command(
-    *,
-    accelerator: str,
-    processor: str,
-    kernel: Path,
-    initial_file_system: Path,
-    console: Path,
-    monitor: Path,
+    *, execution: Sequence[str], kernel: Path, initial_file_system: Path, console: Path, monitor: Path
 ) -> list[str]:
     """Return the machine without devices: what it boots, its console and its monitor."""
-    machine = _machine(accelerator, processor, kernel, initial_file_system, KERNEL_ARGUMENTS)
+    machine = _machine(execution, kernel, initial_file_system, KERNEL_ARGUMENTS)
     return [*machine, "-serial", f"file:{console}", "-qmp", f"unix:{monitor},server=on,wait=off"]
 
 
 def trial(kernel: Path, initial_file_system: Path) -> list[str]:
     """Return a machine with KVM and no disk, which says TRIAL_PASSED on standard output and ends."""
     arguments = f"{KERNEL_ARGUMENTS} {TRIAL_ARGUMENT}"
-    machine = _machine(KVM, KVM_PROCESSOR, kernel, initial_file_system, arguments)
+    machine = _machine(execution(KVM, KVM_PROCESSOR), kernel, initial_file_system, arguments)
     return [*machine, "-serial", "stdio", "-no-reboot"]
 
 
-def _machine(
-    accelerator: str, processor: str, kernel: Path, initial_file_system: Path, arguments: str
-) -> list[str]:
-    machine = [PROGRAM, "-accel", accelerator, "-M", "q35", "-cpu", processor]
-    size = ["-smp", str(PROCESSORS), "-m", str(MEMORY_MEGABYTES)]
+def _machine(execution: Sequence[str], kernel: Path, initial_file_system: Path, arguments: str) -> list[str]:
+    machine = [PROGRAM, *execution, "-M", "q35", "-m", str(MEMORY_MEGABYTES)]
     boot = ["-kernel", str(kernel), "-initrd", str(initial_file_system), "-append", arguments]
-    return [*machine, *size, *boot, "-display", "none", "-nodefaults"]
+    return [*machine, *boot, "-display", "none", "-nodefaults"]
 
 
 def disk(path: Path) -> list[str]:

@@ -53,16 +53,24 @@ class Guest:
         One that was left in the same folder is ended first. Raises GuestError, and then no
         process is left.
         """
-        guest = cls(directory, image)
-        guest.stop()
-        directory.mkdir(parents=True)
-        (directory / "image").symlink_to(image.directory.absolute())
-        shutil.copyfile(image.disk, guest.disk)
+        guest = cls._with_a_disk(image, directory)
         with guest._ended_on_failure():
             guest._run_emulator(["-loadvm", SNAPSHOT])
             guest.wait_for_login(RESTORE_SECONDS)
             # A guest that comes back from a snapshot believes in the time it was taken.
             guest.call(["date", "--utc", "--set", f"@{time.time():.0f}"])
+        return guest
+
+    @classmethod
+    def start_counting(cls, image: Image, directory: Path) -> Guest:
+        """Boot a guest of one processor, whose clock counts instructions: emulator.counting().
+
+        It boots, since a snapshot is of a machine that does not count. Otherwise as start().
+        """
+        guest = cls._with_a_disk(image, directory)
+        with guest._ended_on_failure():
+            guest._run_emulator([], emulator.counting(image.processor))
+            guest.wait_for_login(BOOT_SECONDS)
         return guest
 
     @classmethod
@@ -111,13 +119,23 @@ class Guest:
 
     # ---- use ----
 
-    def call(self, command: Sequence[str], *, seconds: float = CALL_SECONDS) -> str:
-        """Run a program in the guest and return its output; raises GuestError when it fails."""
+    def call(
+        self,
+        command: Sequence[str],
+        *,
+        seconds: float = CALL_SECONDS,
+        errors: int | None = subprocess.PIPE,
+    ) -> str:
+        """Run a program in the guest and return its output; raises GuestError when it fails.
+
+        With `errors` None its standard error goes to ours, line by line, instead of into the exception.
+        """
         try:
             done = subprocess.run(
                 [*self.login_command(), shlex.join(command)],
                 stdin=subprocess.DEVNULL,
-                capture_output=True,
+                stdout=subprocess.PIPE,
+                stderr=errors,
                 text=True,
                 timeout=seconds,
                 check=False,
@@ -125,7 +143,8 @@ class Guest:
         except subprocess.TimeoutExpired as error:
             raise GuestError(f"{shlex.join(command)}: not finished after {seconds:.0f} s") from error
         if done.returncode:
-            raise GuestError(f"{shlex.join(command)}: exit status {done.returncode}\n{done.stderr.strip()}")
+            said = (done.stderr or "").strip()
+            raise GuestError(f"{shlex.join(command)}: exit status {done.returncode}\n{said}")
         return done.stdout
 
     def show(self, command: Sequence[str], *, seconds: float) -> int:
@@ -210,15 +229,24 @@ class Guest:
     def _console(self) -> Path:
         return self.directory / "console"
 
-    def _run_emulator(self, more: Sequence[str]) -> None:
+    @classmethod
+    def _with_a_disk(cls, image: Image, directory: Path) -> Guest:
+        """Return a guest that is not running yet, with a copy of the image's disk."""
+        guest = cls(directory, image)
+        guest.stop()
+        directory.mkdir(parents=True)
+        (directory / "image").symlink_to(image.directory.absolute())
+        shutil.copyfile(image.disk, guest.disk)
+        return guest
+
+    def _run_emulator(self, more: Sequence[str], execution: Sequence[str] = ()) -> None:
         port = free_port()
         (self.directory / "port").write_text(str(port), encoding="ascii")
         key = self.image.host_key.read_text(encoding="utf-8")
         (self.directory / "known_hosts").write_text(f"[{ADDRESS}]:{port} {key}", encoding="utf-8")
-        acceleration = self.image.acceleration
+        usual = emulator.execution(self.image.accelerator, self.image.processor)
         command = emulator.command(
-            accelerator=acceleration.accelerator,
-            processor=acceleration.processor,
+            execution=execution or usual,
             kernel=self.image.kernel,
             initial_file_system=self.image.initial_file_system,
             console=self._console,

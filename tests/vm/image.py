@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
-from tests.vm.acceleration import Acceleration, boots_with_kvm
+from tests.vm import emulator
+from tests.vm.acceleration import boots_with_kvm
 
 SNAPSHOT = "booted"
 
@@ -33,17 +33,24 @@ class Image:
         return self.directory / "initrd.gz"
 
     @property
-    def acceleration(self) -> Acceleration:
-        """What its snapshot was taken with, and so what its guests run with."""
-        return Acceleration(**json.loads(self._acceleration_file.read_text(encoding="ascii")))
-
-    def keep_acceleration(self, acceleration: Acceleration) -> None:
-        """Write down what its guests run with."""
-        self._acceleration_file.write_text(json.dumps(asdict(acceleration)), encoding="ascii")
+    def accelerator(self) -> str:
+        """What its snapshot was taken with, and so what runs its guests, as QEMU names it."""
+        return self._accelerator.read_text(encoding="ascii")
 
     @property
-    def _acceleration_file(self) -> Path:
-        return self.directory / "acceleration.json"
+    def processor(self) -> str:
+        """The processor of a guest that is emulated, as QEMU names it."""
+        return self._processor.read_text(encoding="ascii")
+
+    def keep_machine(self, accelerator: str, processor: str) -> None:
+        """Write down what runs its guests."""
+        self._accelerator.write_text(accelerator, encoding="ascii")
+        self._processor.write_text(processor, encoding="ascii")
+
+    @property
+    def uses_kvm(self) -> bool:
+        """Whether this machine's processor runs its guests' instructions itself."""
+        return self.accelerator == emulator.KVM
 
     @property
     def login_key(self) -> Path:
@@ -59,4 +66,12 @@ class Image:
         """Whether it was built, for what this machine can do."""
         if not self.disk.exists():
             return False
-        return not self.acceleration.is_kvm or boots_with_kvm(self.kernel, self.initial_file_system)
+        return not self.uses_kvm or boots_with_kvm(self.kernel, self.initial_file_system)
+
+    @property
+    def _accelerator(self) -> Path:
+        return self.directory / "accelerator"
+
+    @property
+    def _processor(self) -> Path:
+        return self.directory / "processor"

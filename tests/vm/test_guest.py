@@ -83,7 +83,7 @@ def test_what_is_booted_to_try_kvm_tells_when_it_has_booted(
     monkeypatch.setattr(acceleration, "KVM_DEVICE", image.kernel)
     monkeypatch.setattr(acceleration, "TRIAL_SECONDS", EMULATED_TRIAL_SECONDS)
     monkeypatch.setattr(emulator, "KVM", emulator.EMULATION)
-    monkeypatch.setattr(emulator, "KVM_PROCESSOR", emulator.PROCESSOR_WITHOUT_CMPXCHG16B)
+    monkeypatch.setattr(emulator, "KVM_PROCESSOR", image.processor)
     assert acceleration.boots_with_kvm(image.kernel, image.initial_file_system)
 
 

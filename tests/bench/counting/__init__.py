@@ -1,0 +1,1 @@
+"""Benchmarks that count instructions, in a guest whose clock moves by them alone."""

@@ -1,0 +1,31 @@
+"""`python3 -m tests.bench.counting.in_guest NAME PAIRS SECONDS`, in a guest: prints the result as JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING
+
+from tests.bench.counting.benchmarks import BY_NAME
+from tests.bench.counting.clock import check_clock
+from tests.bench.runner import Schedule, run_benchmark
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def main(words: Sequence[str]) -> None:
+    """Run one benchmark. Raises NotCountedError, NotAsPromisedError and what the accelerator raises."""
+    name, pairs, seconds = words
+    check_clock()
+    schedule = Schedule(int(pairs), float(seconds), "off")
+    print(json.dumps(run_benchmark(BY_NAME[name], schedule, report).document()))
+
+
+def report(message: str) -> None:
+    """Say how far it is; standard output is for the result."""
+    print(f"  {message}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
