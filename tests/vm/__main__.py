@@ -10,6 +10,7 @@ import sys
 from tests.vm.archive import ArchiveUnknownError
 from tests.vm.build import DIRECTORY, GUESTS, Builder, BuildError
 from tests.vm.guest import ADDRESS, USER, Guest, GuestError
+from tests.vm.network import AddressError, Membership, join
 from tests.vm.recipe import DEFAULT_KERNEL, KERNELS, SCENARIO_KERNELS, Recipe
 
 
@@ -24,6 +25,8 @@ def main(arguments: list[str] | None = None) -> int:
     start = commands.add_parser("start", help="start a guest and print how to log in, as JSON")
     start.add_argument("name")
     start.add_argument("--kernel", default=DEFAULT_KERNEL, choices=KERNELS)
+    start.add_argument("--network", help="a network of guests to be in, with --address")
+    start.add_argument("--address", help="its own address there, such as 10.77.0.1/24")
     for name, what in (("stop", "end a guest and remove its disk"), ("login", "log in, or run a command")):
         command = commands.add_parser(name, help=what)
         command.add_argument("name")
@@ -31,9 +34,11 @@ def main(arguments: list[str] | None = None) -> int:
             command.add_argument("words", nargs=argparse.REMAINDER, metavar="WORD")
     commands.add_parser("kernels", help="list the kernels that the scenarios are for")
     options = parser.parse_args(arguments)
+    if options.command == "start" and bool(options.network) != bool(options.address):
+        parser.error("--network and --address go together")
     try:
         return COMMANDS[options.command](options)
-    except (ArchiveUnknownError, BuildError, GuestError) as error:
+    except (AddressError, ArchiveUnknownError, BuildError, GuestError) as error:
         print(f"vm: {error}", file=sys.stderr)
         return 1
 
@@ -49,10 +54,16 @@ def build(options: argparse.Namespace) -> int:
 def start(options: argparse.Namespace) -> int:
     """Start a guest, building its image if it is not there."""
     image = Builder(DIRECTORY).provide(Recipe(KERNELS[options.kernel]))
-    guest = Guest.start(image, GUESTS / options.name)
+    guest = Guest.start(image, GUESTS / options.name, membership(options) if options.network else None)
     found = {"address": ADDRESS, "port": guest.port, "user": USER, "options": guest.login_options()}
     print(json.dumps(found))
     return 0
+
+
+def membership(options: argparse.Namespace) -> Membership:
+    """Return the place that a guest is to have in its network. Raises AddressError."""
+    others = [Guest.find(path).membership for path in GUESTS.glob("*") if path.name != options.name]
+    return join(options.network, options.address, [other for other in others if other])
 
 
 def list_kernels(_: argparse.Namespace) -> int:

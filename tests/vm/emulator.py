@@ -82,3 +82,11 @@ def network(address: str, port: int) -> list[str]:
         *("-netdev", f"user,id=network,restrict=on,{forward}"),
         *("-device", "virtio-net-pci,netdev=network,romfile="),
     ]
+
+
+def member(group: str, port: int, hardware_address: str) -> list[str]:
+    """Return a second card, on the Ethernet segment of the guests at that multicast group and port."""
+    return [
+        *("-netdev", f"socket,id=guests,mcast={group}:{port},localaddr=127.0.0.1"),
+        *("-device", f"virtio-net-pci,netdev=guests,mac={hardware_address},romfile="),
+    ]

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.vm import emulator
+from tests.vm import emulator, network
 from tests.vm.image import SNAPSHOT, Image
 from tests.vm.monitor import Monitor, MonitorError
+from tests.vm.network import Membership
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -47,30 +48,35 @@ class Guest:
     # ---- life ----
 
     @classmethod
-    def start(cls, image: Image, directory: Path) -> Guest:
+    def start(cls, image: Image, directory: Path, member: Membership | None = None) -> Guest:
         """Start a guest from its image's snapshot; returns when it can be logged in to.
 
+        A member of a network has its address there, now and after every boot.
         One that was left in the same folder is ended first. Raises GuestError, and then no
         process is left.
         """
         guest = cls._with_a_disk(image, directory)
         with guest._ended_on_failure():
-            guest._run_emulator(["-loadvm", SNAPSHOT])
+            guest._run_emulator([*guest._second_card(member), "-loadvm", SNAPSHOT])
             guest.wait_for_login(RESTORE_SECONDS)
             # A guest that comes back from a snapshot believes in the time it was taken.
             guest.call(["date", "--utc", "--set", f"@{time.time():.0f}"])
+            if member:
+                guest._join(member)
         return guest
 
     @classmethod
     def start_counting(cls, image: Image, directory: Path) -> Guest:
         """Boot a guest of one processor, whose clock counts instructions: emulator.counting().
 
-        It boots, since a snapshot is of a machine that does not count. Otherwise as start().
+        It boots, since a snapshot is of a machine that does not count, and is given out when it has done
+        so. Otherwise as start().
         """
         guest = cls._with_a_disk(image, directory)
         with guest._ended_on_failure():
             guest._run_emulator([], emulator.counting(image.processor))
             guest.wait_for_login(BOOT_SECONDS)
+            guest.call(["systemctl", "is-system-running", "--wait"])
         return guest
 
     @classmethod
@@ -206,6 +212,11 @@ class Guest:
         )
 
     @property
+    def membership(self) -> Membership | None:
+        """Its place in a network of guests; None when it is in none, or does not run."""
+        return Membership.read(self.directory) if self.is_running() else None
+
+    @property
     def disk(self) -> Path:
         """Its own disk."""
         return self.directory / "disk.qcow2"
@@ -257,6 +268,17 @@ class Guest:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise GuestError(f"{command[0]} ended with {done.returncode}: {done.stderr.strip()}")
+
+    def _second_card(self, member: Membership | None) -> list[str]:
+        if member is None:
+            return []
+        member.write(self.directory)
+        return emulator.member(network.GROUP, member.port, member.hardware_address)
+
+    def _join(self, member: Membership) -> None:
+        """Make the guest look for its second card, which the snapshot does not know. Raises GuestError."""
+        words = [network.CONFIGURATION, member.configuration(), member.address]
+        self.call(["sh", "-c", network.JOIN, *words], seconds=RESTORE_SECONDS)
 
     def _process(self) -> int | None:
         """Return the process id of the guest's emulator, if it is still that process."""
