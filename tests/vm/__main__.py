@@ -27,7 +27,11 @@ def main(arguments: list[str] | None = None) -> int:
     start.add_argument("--kernel", default=DEFAULT_KERNEL, choices=KERNELS)
     start.add_argument("--network", help="a network of guests to be in, with --address")
     start.add_argument("--address", help="its own address there, such as 10.77.0.1/24")
-    for name, what in (("stop", "end a guest and remove its disk"), ("login", "log in, or run a command")):
+    for name, what in (
+        ("stop", "end a guest and remove its disk"),
+        ("reboot", "reboot a guest and wait until it can be logged in to"),
+        ("login", "log in, or run a command"),
+    ):
         command = commands.add_parser(name, help=what)
         command.add_argument("name")
         if name == "login":
@@ -78,6 +82,12 @@ def stop(options: argparse.Namespace) -> int:
     return 0
 
 
+def reboot(options: argparse.Namespace) -> int:
+    """Reboot a guest; it keeps its address and port."""
+    _guest(options).reboot()
+    return 0
+
+
 def login(options: argparse.Namespace) -> int:
     """Log in, or run a command there."""
     return subprocess.run([*_guest(options).login_command(), *options.words], check=False).returncode
@@ -87,7 +97,14 @@ def _guest(options: argparse.Namespace) -> Guest:
     return Guest.find(GUESTS / options.name)
 
 
-COMMANDS = {"image": build, "kernels": list_kernels, "start": start, "stop": stop, "login": login}
+COMMANDS = {
+    "image": build,
+    "kernels": list_kernels,
+    "login": login,
+    "reboot": reboot,
+    "start": start,
+    "stop": stop,
+}
 
 if __name__ == "__main__":
     sys.exit(main())

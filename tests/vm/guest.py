@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shlex
 import shutil
@@ -57,7 +58,7 @@ class Guest:
         """
         guest = cls._with_a_disk(image, directory)
         with guest._ended_on_failure():
-            guest._run_emulator([*guest._second_card(member), "-loadvm", SNAPSHOT])
+            guest._run_emulator(guest._second_card(member), snapshot=SNAPSHOT)
             guest.wait_for_login(RESTORE_SECONDS)
             # A guest that comes back from a snapshot believes in the time it was taken.
             guest.call(["date", "--utc", "--set", f"@{time.time():.0f}"])
@@ -74,7 +75,7 @@ class Guest:
         """
         guest = cls._with_a_disk(image, directory)
         with guest._ended_on_failure():
-            guest._run_emulator([], emulator.counting(image.processor))
+            guest._run_emulator([], execution=emulator.counting(image.processor))
             guest.wait_for_login(BOOT_SECONDS)
             guest.call(["systemctl", "is-system-running", "--wait"])
         return guest
@@ -110,18 +111,23 @@ class Guest:
         return self._process() is not None
 
     def reboot(self) -> None:
-        """Reboot it and wait until it can be logged in to. Raises GuestError."""
-        before = self.call(["cat", "/proc/sys/kernel/random/boot_id"])
+        """Reboot it and wait until it can be logged in to. Raises GuestError.
+
+        It boots in a new process of the emulator: to the old one, each write over the kernel that ran before
+        is one over code that it has translated, and it may take minutes over the new kernel.
+        """
+        with Monitor(self._monitor_path) as monitor:
+            monitor.end_at_reboot()
         # The connection goes with the guest's network.
         with contextlib.suppress(GuestError):
             self.call(["systemctl", "reboot"])
         deadline = time.monotonic() + BOOT_SECONDS
-        while time.monotonic() < deadline:
-            self.wait_for_login(deadline - time.monotonic())
-            if self.call(["cat", "/proc/sys/kernel/random/boot_id"]) != before:
-                return
+        while self.is_running():
+            if time.monotonic() > deadline:
+                raise GuestError(f"{self.directory.name} did not go down in {BOOT_SECONDS:.0f} s")
             time.sleep(POLL_SECONDS)
-        raise GuestError(f"{self.directory.name} did not reboot within {BOOT_SECONDS:.0f} s")
+        self._execute(json.loads(self._boot_command.read_text(encoding="utf-8")))
+        self.wait_for_login(BOOT_SECONDS)
 
     # ---- use ----
 
@@ -250,7 +256,14 @@ class Guest:
         shutil.copyfile(image.disk, guest.disk)
         return guest
 
-    def _run_emulator(self, more: Sequence[str], execution: Sequence[str] = ()) -> None:
+    @property
+    def _boot_command(self) -> Path:
+        """The emulator's command line by which it boots, as JSON."""
+        return self.directory / "boot_command"
+
+    def _run_emulator(
+        self, more: Sequence[str], *, snapshot: str | None = None, execution: Sequence[str] = ()
+    ) -> None:
         port = free_port()
         (self.directory / "port").write_text(str(port), encoding="ascii")
         key = self.image.host_key.read_text(encoding="utf-8")
@@ -265,6 +278,10 @@ class Guest:
         )
         command += emulator.disk(self.disk) + emulator.network(ADDRESS, port)
         command += ["-daemonize", "-pidfile", str(self._process_file), *more]
+        self._boot_command.write_text(json.dumps(command), encoding="utf-8")
+        self._execute([*command, "-loadvm", snapshot] if snapshot else command)
+
+    def _execute(self, command: Sequence[str]) -> None:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise GuestError(f"{command[0]} ended with {done.returncode}: {done.stderr.strip()}")

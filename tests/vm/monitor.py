@@ -45,6 +45,10 @@ class Monitor:
         if said:
             raise MonitorError(f"savevm: {said.strip()}")
 
+    def end_at_reboot(self) -> None:
+        """Have the emulator end when the guest reboots next. Raises MonitorError."""
+        self._execute("set-action", {"reboot": "shutdown"})
+
     def quit(self) -> None:
         """End the emulator at once."""
         self._execute("quit")

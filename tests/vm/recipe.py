@@ -11,7 +11,7 @@ from tests.vm import emulator
 
 GUEST_FILES = Path(__file__).parent / "guest_files"
 #: Names the layout of what the build makes of a recipe.
-FORMAT = 2
+FORMAT = 3
 
 #: Debian's release whose programs every guest has.
 USERLAND = "bookworm"
