@@ -11,11 +11,12 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 WITH_PACKAGE := PYTHONPATH=$(CURDIR)/module_utils
 PYTEST := $(PYTHON) -m pytest
 NODE_RELEASE := build/node_release.json
+VAGRANTFILES := Vagrantfile tests/vagrant/box_files/Vagrantfile
 C_SOURCES = $(shell find bpf tests -name '*.[ch]')
 
-.PHONY: help demo test test-unit test-kernel test-peers test-vm vm-image kernels bench instructions
-.PHONY: root bpf node-release clean lock
-.PHONY: format lint lint-ansible lint-yaml lint-python lint-types lint-shell lint-c
+.PHONY: help demo test test-unit test-kernel test-peers test-vm test-vagrant vm-image vagrant-box kernels
+.PHONY: bench instructions root bpf node-release clean lock
+.PHONY: format lint lint-ansible lint-yaml lint-python lint-types lint-shell lint-c lint-ruby
 
 help: ## list the targets
 	@./run help
@@ -49,6 +50,15 @@ test-vm: root node-release ## whole roles in virtual machines, through a reboot;
 	$(PYTEST) tests/vm
 	for kernel in $(KERNELS); do MESHACCEL_KERNEL=$$kernel molecule test --all $(ARGS) || exit; done
 
+vagrant-box: root ## make boxes for vagrant-libvirt: ./run vagrant-box 6.1 6.12; by default of the first kernel
+	$(PYTHON) -m tests.vagrant box $(ARGS)
+
+test-vagrant: export MESHACCEL_MACHINES = vagrant
+test-vagrant: root node-release ## the Vagrantfile, and a scenario on it, by default sockops; MATRIX as for test-vm
+	$(PYTEST) -o faulthandler_timeout=0 tests/vagrant
+	for kernel in $(KERNELS); do MESHACCEL_KERNEL=$$kernel $(PYTHON) -m tests.vagrant with-libvirt \
+		molecule test $(or $(ARGS),--scenario-name sockops) || exit; done
+
 bench: root bpf node-release ## the benchmarks named in ARGS, or all; results in build/bench/
 	$(WITH_PACKAGE) tests/bench/run $(ARGS)
 
@@ -64,7 +74,7 @@ bpf: ## compile the BPF programs to build/bpf/
 node-release: bpf ## pack what a node gets into build/node_release.json
 	$(WITH_PACKAGE) $(PYTHON) -m meshaccel.release_archive build --bpf-directory build/bpf --output $(NODE_RELEASE)
 
-lint: lint-ansible lint-yaml lint-python lint-types lint-shell lint-c ## every static check
+lint: lint-ansible lint-yaml lint-python lint-types lint-shell lint-c lint-ruby ## every static check
 
 lint-ansible:
 	ansible-lint -q
@@ -86,6 +96,11 @@ lint-shell:
 
 lint-c:
 	clang-format --dry-run -Werror $(C_SOURCES)
+
+# Ruby comes with Vagrant, which is not needed for anything else.
+lint-ruby:
+	@command -v ruby >/dev/null || { echo 'no ruby here: Vagrantfiles are not checked'; exit 0; }; \
+		for file in $(VAGRANTFILES); do ruby -wc $$file >/dev/null || exit; done
 
 format: ## lay out Python and C as lint wants it
 	ruff format .

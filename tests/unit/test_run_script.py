@@ -213,6 +213,23 @@ def test_a_file_that_is_there_needs_no_package(checkout: Checkout) -> None:
     assert result.stdout.split() == ["four", "six", "two"]
 
 
+@pytest.mark.parametrize(
+    ("target", "added"),
+    [("test-unit", []), ("test", ["vm"]), ("vm-image", ["vm"]), ("vagrant-box", ["vagrant", "vm"])],
+)
+def test_what_virtual_machines_need_comes_with_their_targets(
+    checkout: Checkout, target: str, added: list[str]
+) -> None:
+    script = f"""source ./run
+    {COMPLETE_MACHINE}
+    VM_PACKAGE_OF=([no-such-vm]=vm)
+    VAGRANT_PACKAGE_OF=([no-such-vagrant]=vagrant)
+    adapt_to_target {target}
+    missing_packages | sort"""
+    result = execute(["bash", "-c", script], checkout.folder, {})
+    assert result.stdout.split() == added
+
+
 def test_the_environment_is_made_once(checkout: Checkout) -> None:
     checkout.run("works")
     assert checkout.calls() == [

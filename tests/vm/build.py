@@ -175,13 +175,13 @@ def say(text: str) -> None:
     sys.stderr.flush()
 
 
-def call(command: Sequence[str]) -> None:
+def call(command: Sequence[str], *, standard_input: str = "", successes: Sequence[int] = (0,)) -> None:
     """Run a program to its end; raises BuildError with its last lines when it fails."""
     environment = {**os.environ, "PATH": PATH, "LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive"}
     try:
         done = subprocess.run(
             command,
-            stdin=subprocess.DEVNULL,
+            input=standard_input,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -190,7 +190,7 @@ def call(command: Sequence[str]) -> None:
         )
     except FileNotFoundError as error:
         raise BuildError(f"{command[0]} is not installed") from error
-    if done.returncode:
+    if done.returncode not in successes:
         tail = "\n".join(done.stdout.splitlines()[-LOG_TAIL_LINES:])
         raise BuildError(f"{command[0]} ended with {done.returncode}:\n{tail}")
 
