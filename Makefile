@@ -14,8 +14,8 @@ NODE_RELEASE := build/node_release.json
 VAGRANTFILES := Vagrantfile tests/vagrant/box_files/Vagrantfile
 C_SOURCES = $(shell find bpf tests -name '*.[ch]')
 
-.PHONY: help demo test test-unit test-kernel test-peers test-vm test-vagrant vm-image vagrant-box kernels
-.PHONY: bench instructions root bpf node-release clean lock
+.PHONY: help demo test test-unit test-kernel test-peers test-vm test-vm-guests test-vm-kernel test-vm-roles
+.PHONY: test-vagrant vm-image vagrant-box kernels bench instructions root bpf node-release clean lock
 .PHONY: format lint lint-ansible lint-yaml lint-python lint-types lint-shell lint-c lint-ruby
 
 help: ## list the targets
@@ -24,8 +24,10 @@ help: ## list the targets
 demo: root bpf node-release ## measure a real mesh on this machine, accelerate it, measure again, take it all back
 	$(WITH_PACKAGE) $(PYTHON) -m tests.demo $(ARGS)
 
-test: ## every check and test there is on this machine
-	@.ci/timed lint test-unit test-kernel test-peers
+VM_PARTS := vm-image test-vm-guests test-vm-kernel test-vm-roles
+
+test: ## every check and test there is on this machine, and in virtual machines with one kernel
+	@.ci/timed lint test-unit test-kernel test-peers $(VM_PARTS)
 
 test-unit: bpf ## the tests that need no root
 	$(PYTEST) tests/unit $(ARGS)
@@ -40,15 +42,23 @@ test-peers: root bpf node-release ## the accelerators under real programs: Envoy
 MATRIX ?= 6.1
 KERNELS = $(if $(filter all,$(MATRIX)),$(shell $(PYTHON) -m tests.vm kernels),$(MATRIX))
 
-vm-image: root ## build images of virtual machines: ./run vm-image 6.1 6.12; by default that of the first kernel
-	$(PYTHON) -m tests.vm image $(ARGS)
+vm-image: root ## build images of virtual machines, by default that of the first kernel: ./run vm-image 6.1 6.12
+	$(PYTHON) -m tests.vm image $(or $(ARGS),$(KERNELS))
 
-kernels: root ## write docs/kernels.md: what each kernel answers, in a virtual machine
-	$(WITH_PACKAGE) $(PYTHON) -m tests.vm.kernels
+kernels: root bpf ## write docs/kernels.md: what each kernel answers, and how the core of tests/kernel goes there
+	$(WITH_PACKAGE) $(PYTHON) -m tests.vm.kernels $(ARGS)
 
-test-vm: root node-release ## whole roles in virtual machines, through a reboot; MATRIX=all: on every kernel
-	$(PYTEST) tests/vm
-	for kernel in $(KERNELS); do MESHACCEL_KERNEL=$$kernel molecule test --all $(ARGS) || exit; done
+test-vm: ## all parts of test in virtual machines; MATRIX=all: on every kernel
+	@.ci/timed $(VM_PARTS)
+
+test-vm-guests: root ## the virtual machines themselves
+	$(PYTEST) tests/vm $(ARGS)
+
+test-vm-kernel: root bpf ## the core of tests/kernel on other kernels, or the tests that ARGS name
+	for kernel in $(KERNELS); do $(WITH_PACKAGE) $(PYTHON) -m tests.vm.kernel_tests $$kernel $(ARGS) || exit; done
+
+test-vm-roles: root node-release ## whole roles on nodes with other kernels, through a reboot
+	for kernel in $(KERNELS); do MESHACCEL_KERNEL=$$kernel molecule test $(or $(ARGS),--all) || exit; done
 
 vagrant-box: root ## make boxes for vagrant-libvirt: ./run vagrant-box 6.1 6.12; by default of the first kernel
 	$(PYTHON) -m tests.vagrant box $(ARGS)

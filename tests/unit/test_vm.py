@@ -223,11 +223,12 @@ def test_the_table_has_a_column_for_each_kernel_and_a_reason_for_each_no() -> No
     found = dict.fromkeys(capabilities.NAMES, "yes")
     lacking = {**found, "map_sockhash": "no: too old", "sk_msg_rdonly_cast": "no: why"}
     answers = [Answers("6.12.1", found, "9 passed"), Answers("6.2.9", lacking, kernels.NOT_RUN)]
-    page = kernels.page(answers).splitlines()
+    page = kernels.page(answers, ["tests/kernel/test_slots.py"]).splitlines()
     assert "|  | 6.2.9 | 6.12.1 |" in page
     assert "| **sockops** | no | yes |" in page
     assert "| `sk_msg_rdonly_cast` | no | yes |" in page
     assert "| `tests/kernel` | not run | 9 passed |" in page
+    assert "The tests: `tests/kernel/test_slots.py`." in page
     assert page[-2:] == ["* 6.2.9, `map_sockhash`: no: too old", "* 6.2.9, `sk_msg_rdonly_cast`: no: why"]
 
 

@@ -5,8 +5,10 @@ And by how the kernel tests go there.
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
+import textwrap
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +18,7 @@ from tests.support.processes import termination_as_exit
 from tests.vm import kernel_tests
 from tests.vm.build import DIRECTORY, GUESTS, Builder
 from tests.vm.guest import GuestError, running
+from tests.vm.kernel_tests import ALL, CORE
 from tests.vm.recipe import KERNELS, Recipe
 
 if TYPE_CHECKING:
@@ -35,6 +38,7 @@ print(json.dumps({name: str(found) for name, found in capabilities.probe().items
 """
 YES = "yes"
 NOT_RUN = "not run"
+LINE_CHARACTERS = 110
 #: What the tests are of.
 TESTED = "sockops"
 #: As uname -v has it; uname -r of Debian tells the series only.
@@ -42,8 +46,8 @@ VERSION = re.compile(r"\bDebian ([0-9.]+)")
 HEAD = """# Kernels
 
 Written by `./run kernels`: what the probes of `node_capabilities` answer on kernels of Debian, each in a
-[virtual machine](virtual-machines.md), and how many of the tests in `tests/kernel` passed there. Those that
-need more speed or programs than a guest has are left out.
+[virtual machine](virtual-machines.md), and how many of the tests below passed there. Those that need more
+speed or programs than a guest has are left out.
 """
 
 
@@ -60,17 +64,20 @@ class Answers:
         return all(self.found[name] == YES for name in NEEDS[accelerator])
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Ask every kernel and write the page."""
+    parser = argparse.ArgumentParser(prog="./run kernels", description="Write docs/kernels.md.")
+    parser.add_argument("--all", action="store_true", help="all tests that a guest can take, not their core")
+    tests = ALL if parser.parse_args(arguments).all else CORE
     kernel_tests.build()
     builder = Builder(DIRECTORY)
     with termination_as_exit():
-        answers = [ask(builder.provide(Recipe(kernel))) for kernel in KERNELS.values()]
-    PAGE.write_text(page(answers), encoding="utf-8")
+        answers = [ask(builder.provide(Recipe(kernel)), tests) for kernel in KERNELS.values()]
+    PAGE.write_text(page(answers, tests), encoding="utf-8")
     print(PAGE)
 
 
-def ask(image: Image) -> Answers:
+def ask(image: Image, tests: Sequence[str]) -> Answers:
     """Start a guest, have its kernel answer and run the tests. Raises GuestError."""
     with running(image, GUESTS / "kernels") as guest:
         guest.copy(PACKAGE, GUEST_PACKAGE)
@@ -80,12 +87,12 @@ def ask(image: Image) -> Answers:
             raise GuestError(f"{image.directory}: no kernel of Debian")
         answers = Answers(version[1], json.loads(said), NOT_RUN)
         if answers.supports(TESTED):
-            answers = replace(answers, tests=str(kernel_tests.run(guest)))
+            answers = replace(answers, tests=str(kernel_tests.run(guest, tests)))
     return answers
 
 
-def page(answers: Sequence[Answers]) -> str:
-    """Return the page: a table, and the reason of each answer that is not yes."""
+def page(answers: Sequence[Answers], tests: Sequence[str]) -> str:
+    """Return the page: a table, which tests were run, and the reason of each answer that is not yes."""
     columns = sorted(answers, key=lambda kernel: [int(part) for part in kernel.version.split(".")])
     rows = [["", *(kernel.version for kernel in columns)]]
     rows.append(["---"] * len(rows[0]))
@@ -103,7 +110,8 @@ def page(answers: Sequence[Answers]) -> str:
         for name, answer in kernel.found.items()
         if answer != YES
     ]
-    return "\n".join([HEAD, table, "", *reasons, ""])
+    run = f"The tests: {', '.join(f'`{name}`' for name in tests)}."
+    return "\n".join([HEAD, table, "", *textwrap.wrap(run, LINE_CHARACTERS), "", *reasons, ""])
 
 
 def word(answer: str) -> str:
