@@ -22,7 +22,9 @@ from tests.vm import (
     kernel_package,
     kernel_tests,
     kernels,
+    network,
 )
+from tests.vm.__main__ import main
 from tests.vm.archive import Archive, ArchiveUnknownError
 from tests.vm.build import Builder, BuildError
 from tests.vm.guest import Guest, GuestError
@@ -31,6 +33,7 @@ from tests.vm.kernel_package import DEPENDS, NoKernelError
 from tests.vm.kernel_tests import Outcome
 from tests.vm.kernels import Answers
 from tests.vm.monitor import Monitor, MonitorError
+from tests.vm.network import AddressError, join
 from tests.vm.recipe import DEFAULT_KERNEL, GUEST_FILES, KERNELS, Recipe
 
 if TYPE_CHECKING:
@@ -339,10 +342,64 @@ def test_every_playbook_of_a_scenario_is_there(scenario: Path) -> None:
     """Molecule leaves out a playbook that it does not find, and calls that a success."""
     base = yaml.safe_load(BASE.read_text(encoding="utf-8"))
     own = yaml.safe_load(scenario.read_text(encoding="utf-8"))
-    sequence = base["scenario"]["test_sequence"]
+    sequence = own.get("scenario", base["scenario"])["test_sequence"]
+    playbooks = base["provisioner"]["playbooks"] | own["provisioner"].get("playbooks", {})
     named = [step.split()[1] for step in sequence if len(step.split()) > 1]
     default = [f"{name}.yml" for name in ("verify",)]
-    for name in (*base["provisioner"]["playbooks"].values(), *named, *default):
+    for name in (*playbooks.values(), *named, *default):
         assert (scenario.parent / name).is_file(), name
-    assert set(own["platforms"][0]) == {"name", "kernel"}
-    assert {"check", "idempotence", "verify"} <= set(sequence)
+    for platform in own["platforms"]:
+        assert {"name", "kernel"} <= set(platform) <= {"name", "kernel", "address"}
+    assert {"converge", "verify"} <= set(sequence)
+    assert {"check", "idempotence"} <= set(base["scenario"]["test_sequence"])
+
+
+# ---- networks of guests ----
+
+
+def test_guests_of_a_network_share_its_port_and_differ_in_all_else() -> None:
+    first = join("mesh", "10.77.0.1/24", [])
+    other = join("other", "10.77.0.1/24", [first])
+    second = join("mesh", "10.77.0.2/24", [other, first])
+    assert (first.port == second.port, first.port == other.port) == (True, False)
+    assert (first.hardware_address, second.hardware_address) == ("02:00:0a:4d:00:01", "02:00:0a:4d:00:02")
+    assert "MACAddress=02:00:0a:4d:00:02" in second.configuration()
+    assert "Address=10.77.0.2/24" in second.configuration()
+    assert f"mcast={network.GROUP}:{first.port},localaddr=127.0.0.1" in " ".join(
+        emulator.member(network.GROUP, first.port, first.hardware_address)
+    )
+
+
+def test_a_new_network_gets_no_port_that_emulators_have_at_the_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        taken.bind((network.GROUP, 0))
+        monkeypatch.setattr(network, "ANY_FREE", taken.getsockname()[1])
+        with pytest.raises(OSError, match="in use"):
+            network.free_port()
+
+
+@pytest.mark.parametrize("address", ["10.77.0.1/24", "10.77.0.256/24", "fd77::1/64", "client"])
+def test_an_address_that_is_taken_or_none_is_refused(address: str) -> None:
+    member = join("mesh", "10.77.0.1/24", [])
+    with pytest.raises(AddressError, match=r"another guest's|give one such as 10\.77\.0\.1/24"):
+        join("mesh", address, [member])
+
+
+def test_a_membership_is_kept_with_its_guest_while_that_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    member = join("mesh", "10.77.0.1/24", [])
+    member.write(tmp_path)
+    assert Guest.find(tmp_path).membership is None
+    monkeypatch.setattr(Guest, "is_running", lambda _: True)
+    assert Guest.find(tmp_path).membership == member
+    (tmp_path / network.FILE_NAME).unlink()
+    assert Guest.find(tmp_path).membership is None
+
+
+@pytest.mark.parametrize("words", [["--network", "mesh"], ["--address", "10.77.0.1/24"]])
+def test_network_and_address_go_together(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["start", "client", *words])
+    assert "go together" in capsys.readouterr().err

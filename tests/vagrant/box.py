@@ -26,9 +26,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 BOX_FILES = Path(__file__).parent / "box_files"
 GRUB_DIRECTORY = Path("/usr/lib/grub/i386-pc")
-#: "linux" would copy 45 MB, as large as the kernel gets, byte by byte: minutes in an emulated guest.
-#: "linux16" leaves the kernel where it was read to.
-GRUB_MODULES = ("biosdisk", "part_msdos", "ext2", "linux16", "boot")
+GRUB_MODULES = ("biosdisk", "part_msdos", "ext2", "linux", "boot")
 #: What the first sector has before the partition table. The boot loader follows in the sectors after it.
 BOOT_PROGRAM_BYTES = 440
 SECTOR_BYTES = 512
@@ -167,8 +165,8 @@ def boot_script() -> str:
     """Return what the boot loader does."""
     return (
         "set root=(hd0,msdos1)\n"
-        f"linux16 /boot/vmlinuz {emulator.KERNEL_ARGUMENTS}\n"
-        "initrd16 /boot/initrd.gz /boot/partition.cpio\n"
+        f"linux /boot/vmlinuz {emulator.KERNEL_ARGUMENTS}\n"
+        "initrd /boot/initrd.gz /boot/partition.cpio\n"
         "boot\n"
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -19,6 +20,8 @@ NODES_VARIABLE = "MESHACCEL_VAGRANT_NODES"
 SUPERUSER = "root"
 #: Scenarios log in as root, as to the guests of tests/vm. In public boxes another user may become root.
 ADMIT_SUPERUSER = "sudo install -D -m 600 -o root -g root ~/.ssh/authorized_keys /root/.ssh/authorized_keys"
+#: Its exit status is another word for the same.
+SYSTEM_STATE = "systemctl is-system-running --wait || true"
 LOG_TAIL_LINES = 15
 TRACE = "\tfrom "
 
@@ -42,11 +45,12 @@ class Machine:
         """
         self.stop()
         self.directory.mkdir(parents=True)
+        self._environment.write_text(json.dumps(dict(environment)), encoding="utf-8")
         try:
-            self.call(["up", "--provision-with", "packages"], environment)
-            login = parse_login(self.call(["ssh-config", self.name], environment))
+            self.call(["up", "--provision-with", "packages"])
+            login = parse_login(self.call(["ssh-config", self.name]))
             if login["User"] != SUPERUSER:
-                self.call(["ssh", self.name, "--command", ADMIT_SUPERUSER], environment)
+                self.call(["ssh", self.name, "--command", ADMIT_SUPERUSER])
         except BaseException:
             self.stop()
             raise
@@ -57,14 +61,27 @@ class Machine:
             "options": {"IdentityFile": login["IdentityFile"]},
         }
 
+    def reboot(self) -> str:
+        """Reboot it and wait until its units are started; returns systemd's word for the outcome.
+
+        By a new process of the emulator, to which a reboot within the old one may take minutes. Raises
+        VagrantError.
+        """
+        self.call(["reload", "--no-provision"])
+        return self.call(["ssh", self.name, "--command", SYSTEM_STATE]).strip()
+
     def stop(self) -> None:
         """End it and remove its disk; fine when there is none. Raises VagrantError."""
         if self.directory.exists():
-            self.call(["destroy", "--force"], {})
+            self.call(["destroy", "--force"])
             shutil.rmtree(self.directory)
 
-    def call(self, words: Sequence[str], environment: Mapping[str, str]) -> str:
-        """Run a command of Vagrant for it alone and return what it prints. Raises VagrantError."""
+    def call(self, words: Sequence[str], environment: Mapping[str, str] | None = None) -> str:
+        """Run a command of Vagrant for it alone and return what it prints. Raises VagrantError.
+
+        By default with the Vagrantfile's variables that it was started with, since any command may change
+        what they are about.
+        """
         own = {
             "VAGRANT_CWD": str(ROOT),
             "VAGRANT_DOTFILE_PATH": str(self.directory.absolute()),
@@ -72,7 +89,17 @@ class Machine:
             "VAGRANT_CHECKPOINT_DISABLE": "1",
             NODES_VARIABLE: self.name,
         }
-        return vagrant(words, {**own, **environment})
+        return vagrant(words, {**own, **(self._started_with() if environment is None else environment)})
+
+    def _started_with(self) -> dict[str, str]:
+        if not self._environment.exists():
+            return {}
+        kept: dict[str, str] = json.loads(self._environment.read_text(encoding="utf-8"))
+        return kept
+
+    @property
+    def _environment(self) -> Path:
+        return self.directory / "environment.json"
 
 
 def provide_box(name: str, path: Path) -> None:

@@ -6,6 +6,7 @@ import argparse
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 from tests.vm.archive import ArchiveUnknownError
 from tests.vm.build import DIRECTORY, GUESTS, Builder, BuildError
@@ -36,6 +37,10 @@ def main(arguments: list[str] | None = None) -> int:
         command.add_argument("name")
         if name == "login":
             command.add_argument("words", nargs=argparse.REMAINDER, metavar="WORD")
+    copy = commands.add_parser("copy", help="copy a folder's contents into one of a guest's")
+    copy.add_argument("name")
+    copy.add_argument("source", type=Path)
+    copy.add_argument("target")
     commands.add_parser("kernels", help="list the kernels that the scenarios are for")
     options = parser.parse_args(arguments)
     if options.command == "start" and bool(options.network) != bool(options.address):
@@ -83,8 +88,14 @@ def stop(options: argparse.Namespace) -> int:
 
 
 def reboot(options: argparse.Namespace) -> int:
-    """Reboot a guest; it keeps its address and port."""
-    _guest(options).reboot()
+    """Reboot a guest, which keeps its address and port; prints what systemd says of the outcome."""
+    print(_guest(options).reboot())
+    return 0
+
+
+def copy_folder(options: argparse.Namespace) -> int:
+    """Copy a folder's contents into a guest."""
+    _guest(options).copy(options.source, options.target)
     return 0
 
 
@@ -100,6 +111,7 @@ def _guest(options: argparse.Namespace) -> Guest:
 COMMANDS = {
     "image": build,
     "kernels": list_kernels,
+    "copy": copy_folder,
     "login": login,
     "reboot": reboot,
     "start": start,

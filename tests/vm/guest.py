@@ -110,8 +110,10 @@ class Guest:
         """Whether its process is there."""
         return self._process() is not None
 
-    def reboot(self) -> None:
-        """Reboot it and wait until it can be logged in to. Raises GuestError.
+    def reboot(self) -> str:
+        """Reboot it and wait until its units are started; returns systemd's word for the outcome.
+
+        Raises GuestError.
 
         It boots in a new process of the emulator: to the old one, each write over the kernel that ran before
         is one over code that it has translated, and it may take minutes over the new kernel.
@@ -128,6 +130,8 @@ class Guest:
             time.sleep(POLL_SECONDS)
         self._execute(json.loads(self._boot_command.read_text(encoding="utf-8")))
         self.wait_for_login(BOOT_SECONDS)
+        # Its exit status is another word for the same.
+        return self.call(["sh", "-c", "systemctl is-system-running --wait || true"]).strip()
 
     # ---- use ----
 
@@ -170,10 +174,11 @@ class Guest:
     def copy(self, source: Path, target: str, names: Sequence[str] = (".",)) -> None:
         """Copy contents of a folder, by default all, into one of the guest's, which is made.
 
-        Raises GuestError.
+        Folders that are there stay as they are, and what comes is root's. Raises GuestError.
         """
         pack = ["tar", "-C", str(source), "--exclude=__pycache__", "-cf", "-", *names]
-        unpack = f"mkdir -p {shlex.quote(target)} && tar -C {shlex.quote(target)} -xf -"
+        folder = shlex.quote(target)
+        unpack = f"mkdir -p {folder} && tar -C {folder} --no-same-owner --no-overwrite-dir -xf -"
         with subprocess.Popen(pack, stdout=subprocess.PIPE) as packing:
             done = subprocess.run(
                 [*self.login_command(), unpack],

@@ -56,7 +56,7 @@ def test_a_guest_from_its_snapshot_is_a_node_of_its_own_and_boots_again(guest: G
     assert guest.call(["uname", "-r"]).startswith(DEFAULT_KERNEL)
     assert abs(int(guest.call(["date", "+%s"])) - time.time()) < CLOCK_SECONDS
     guest.call(["touch", "/srv/written"])
-    guest.reboot()
+    assert guest.reboot() == "running"
     guest.call(["test", "-e", "/srv/written"])
     with pytest.raises(GuestError, match="exit status 7"):
         guest.call(["sh", "-c", "exit 7"])
