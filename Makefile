@@ -15,8 +15,8 @@ VAGRANTFILES := Vagrantfile tests/vagrant/box_files/Vagrantfile
 C_SOURCES = $(shell find bpf tests -name '*.[ch]')
 
 .PHONY: help demo test test-unit test-kernel test-peers test-vm test-vm-guests test-vm-kernel test-vm-roles
-.PHONY: test-vagrant vm-image vagrant-box kernels bench instructions root bpf node-release clean lock
-.PHONY: format lint lint-ansible lint-yaml lint-python lint-types lint-shell lint-c lint-ruby
+.PHONY: test-vagrant vm-image vagrant-box kernels bench bench-loaders instructions root bpf node-release clean
+.PHONY: lock format lint lint-ansible lint-yaml lint-python lint-types lint-shell lint-c lint-ruby
 
 help: ## list the targets
 	@./run help
@@ -57,8 +57,12 @@ test-vm-guests: root ## the virtual machines themselves
 test-vm-kernel: root bpf ## the core of tests/kernel on other kernels, or the tests that ARGS name
 	for kernel in $(KERNELS); do $(WITH_PACKAGE) $(PYTHON) -m tests.vm.kernel_tests $$kernel $(ARGS) || exit; done
 
-test-vm-roles: root node-release ## whole roles on nodes with other kernels, through a reboot
-	for kernel in $(KERNELS); do MESHACCEL_KERNEL=$$kernel molecule test $(or $(ARGS),--all) || exit; done
+# Compiling takes minutes under emulation, so the scenario of the loader bcc comes with the whole matrix only.
+SCENARIOS ?= sockops three_nodes $(if $(filter all,$(MATRIX)),sockops_bcc)
+
+test-vm-roles: root node-release ## whole roles on nodes with other kernels, through a reboot; SCENARIOS="sockops"
+	for kernel in $(KERNELS); do for scenario in $(SCENARIOS); do \
+		MESHACCEL_KERNEL=$$kernel molecule test --scenario-name $$scenario $(ARGS) || exit; done; done
 
 vagrant-box: root ## make boxes for vagrant-libvirt: ./run vagrant-box 6.1 6.12; by default of the first kernel
 	$(PYTHON) -m tests.vagrant box $(ARGS)
@@ -74,6 +78,9 @@ bench: root bpf node-release ## the benchmarks named in ARGS, or all; results in
 
 instructions: root bpf ## count the instructions that loads take, in a virtual machine; ARGS as for bench
 	tests/bench/instructions $(ARGS)
+
+bench-loaders: root node-release ## seconds and memory of sockops_loader libbpf and bcc, in a virtual machine
+	$(WITH_PACKAGE) $(PYTHON) -m tests.bench.loaders $(ARGS)
 
 root:
 	@[ "$$(id -u)" = 0 ] || { echo 'root is needed: network namespaces, cgroups and BPF programs are made' >&2; exit 1; }

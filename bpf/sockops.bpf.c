@@ -44,11 +44,11 @@ int meshaccel_message_logic(struct sk_msg_md *context)
 
 	if (!socket)
 		return SK_PASS;
-	state = bpf_sk_storage_get(&socket_states, socket, 0, 0);
+	state = bpf_sk_storage_get(MAP(socket_states), socket, 0, 0);
 	if (!state || state->status == SOCKOPS_STATUS_PLAIN)
 		return SK_PASS;
 	index = state->policy;
-	count = bpf_map_lookup_elem(&counters, &index);
+	count = bpf_map_lookup_elem(MAP(counters), &index);
 	if (!count)
 		return SK_PASS;
 	way = forward(context, size, state);
@@ -64,8 +64,8 @@ int meshaccel_message(struct sk_msg_md *message)
 	 * so that neither goes, nor what is unread, before the socket is closed:
 	 * the kernel empties the queues of a hash that nobody holds any more.
 	 */
-	asm volatile("" : : "r"(&sockets));
-	bpf_tail_call(message, &message_logic, 0);
+	asm volatile("" : : "r"(MAP(sockets)));
+	bpf_tail_call(message, MAP(message_logic), 0);
 	return SK_PASS;
 }
 

@@ -69,11 +69,11 @@ static __always_inline struct sleepers look_at_sleepers(struct tcp_sock *tcp, __
 			continue;
 		found.count++;
 		if (recording) {
-			if (bpf_map_update_elem(&early_sleepers, &entry, &cookie, BPF_ANY))
+			if (bpf_map_update_elem(MAP(early_sleepers), &entry, &cookie, BPF_ANY))
 				found.too_many = true;
 			continue;
 		}
-		owner = bpf_map_lookup_elem(&early_sleepers, &entry);
+		owner = bpf_map_lookup_elem(MAP(early_sleepers), &entry);
 		if (owner && *owner == cookie)
 			found.early = true;
 	}
@@ -97,14 +97,14 @@ static __always_inline __u32 insert(struct sock_common *common, struct tcp_sock 
 	struct sleepers sleeping;
 	long error;
 
-	if (!&woken_wake_function)
+	if (!KERNEL_SYMBOL(woken_wake_function))
 		return refused(adoption, -EOPNOTSUPP);
 	if (any_denied() && socket_denied((__u64)tcp))
 		return refused(adoption, -EACCES);
 	sleeping = look_at_sleepers(tcp, cookie, true);
 	if (sleeping.too_many)
 		return refused(adoption, -EBUSY);
-	state = bpf_sk_storage_get(&socket_states, tcp, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	state = bpf_sk_storage_get(MAP(socket_states), tcp, 0, BPF_SK_STORAGE_GET_F_CREATE);
 	if (!state)
 		return refused(adoption, -ENOMEM);
 	/* One whose peer has taken it out does not know. */
@@ -125,7 +125,7 @@ static __always_inline __u32 insert(struct sock_common *common, struct tcp_sock 
 	if (!state->has_callbacks && before & LEAVING_CALLBACK_FLAG)
 		return refused(adoption, -EOPNOTSUPP);
 	state->status = SOCKOPS_STATUS_ADOPTED;
-	error = bpf_map_update_elem(&sockets, &cookie, common, BPF_NOEXIST);
+	error = bpf_map_update_elem(MAP(sockets), &cookie, common, BPF_NOEXIST);
 	if (error) {
 		state->status = SOCKOPS_STATUS_PLAIN;
 		return refused(adoption, error);
@@ -156,8 +156,8 @@ static __always_inline __u32 pair_with_ready(struct tcp_sock *tcp,
 					     struct sockops_adoption *adoption)
 {
 	__u64 peer_cookie = adoption->peer_cookie;
-	struct sockops_adoption *peer = bpf_map_lookup_elem(&adoptions, &peer_cookie);
-	struct sockops_socket_state *state = bpf_sk_storage_get(&socket_states, tcp, 0, 0);
+	struct sockops_adoption *peer = bpf_map_lookup_elem(MAP(adoptions), &peer_cookie);
+	struct sockops_socket_state *state = bpf_sk_storage_get(MAP(socket_states), tcp, 0, 0);
 
 	if (!peer || !state)
 		return refused(adoption, -ESRCH);
@@ -171,7 +171,7 @@ static __always_inline __u32 pair_with_ready(struct tcp_sock *tcp,
 /* Nothing was ever redirected to it, since its peer was not paired either. */
 static __always_inline __u32 withdraw(struct tcp_sock *tcp)
 {
-	struct sockops_socket_state *state = bpf_sk_storage_get(&socket_states, tcp, 0, 0);
+	struct sockops_socket_state *state = bpf_sk_storage_get(MAP(socket_states), tcp, 0, 0);
 
 	if (state && state->status == SOCKOPS_STATUS_ADOPTED)
 		forget(state, SOCKOPS_REASON_NOT_ADOPTED);
@@ -189,7 +189,7 @@ int meshaccel_adopt(struct bpf_iter__tcp *context)
 	if (!common)
 		return 0;
 	cookie = bpf_get_socket_cookie(common);
-	adoption = bpf_map_lookup_elem(&adoptions, &cookie);
+	adoption = bpf_map_lookup_elem(MAP(adoptions), &cookie);
 	tcp = bpf_skc_to_tcp_sock(common);
 	if (!adoption || !tcp)
 		return 0;

@@ -6,9 +6,6 @@
 #include "meshaccel/sockops_inspection.h"
 #include "sockops/socket_states.h"
 
-#include <bpf/bpf_core_read.h>
-#include <bpf/bpf_endian.h>
-
 #define AF_INET 2
 /* Of tcp_sock->nonagle. */
 #define NAGLE_OFF 1
@@ -17,9 +14,6 @@
 #define USER_DATA_FLAGS 7UL
 /* Of tcp_sock->urg_data: the byte was read. */
 #define URGENT_READ 0x0400
-/* Kernels before 5.15 keep the cgroup beside a flag of what else it may be. */
-#define CGROUP_IS_OTHER_DATA 1UL
-
 static __always_inline bool carries_data(unsigned char state)
 {
 	return state == BPF_TCP_ESTABLISHED || state == BPF_TCP_CLOSE_WAIT ||
@@ -46,13 +40,9 @@ static __always_inline void set_addresses(struct sockops_inspected_socket *recor
 
 static __always_inline __u64 cgroup_of(const struct sock *socket)
 {
-	const struct sock_cgroup_data___old *old = (const void *)&socket->sk_cgrp_data;
-	struct cgroup *cgroup;
+	struct cgroup *cgroup = cgroup_of_socket(socket);
 
-	if (bpf_core_field_exists(socket->sk_cgrp_data.cgroup))
-		return socket->sk_cgrp_data.cgroup->kn->id;
-	cgroup = (struct cgroup *)BPF_CORE_READ(old, val);
-	return (__u64)cgroup & CGROUP_IS_OTHER_DATA ? 0 : BPF_CORE_READ(cgroup, kn, id);
+	return cgroup ? BPF_CORE_READ(cgroup, kn, id) : 0;
 }
 
 /* What else keeps something in sk_user_data has no socket's address there. */
@@ -72,11 +62,11 @@ static __always_inline bool has_urgent_data(const struct tcp_sock *tcp)
 static __always_inline __u32 flags_of(struct tcp_sock *tcp)
 {
 	const struct sock *socket = &tcp->inet_conn.icsk_inet.sk;
-	__u64 nonagle = BPF_CORE_READ_BITFIELD(tcp, nonagle);
+	__u64 nonagle = OWN_BITFIELD(tcp, nonagle, 0);
 	__u64 zero_copy = 1UL << bpf_core_enum_value(enum sock_flags, SOCK_ZEROCOPY);
 	__u32 flags = 0;
 
-	if (bpf_core_field_exists(tcp->is_mptcp) && BPF_CORE_READ_BITFIELD(tcp, is_mptcp))
+	if (IS_MULTIPATH(tcp))
 		flags |= SOCKOPS_INSPECTED_MULTIPATH;
 	if (nonagle & NAGLE_CORK)
 		flags |= SOCKOPS_INSPECTED_CORK;
@@ -86,7 +76,7 @@ static __always_inline __u32 flags_of(struct tcp_sock *tcp)
 		flags |= SOCKOPS_INSPECTED_ZERO_COPY;
 	if (has_urgent_data(tcp))
 		flags |= SOCKOPS_INSPECTED_URGENT;
-	if (BPF_CORE_READ_BITFIELD(tcp, repair))
+	if (OWN_BITFIELD(tcp, repair, 0))
 		flags |= SOCKOPS_INSPECTED_REPAIR;
 	if (in_socket_map(socket))
 		flags |= SOCKOPS_INSPECTED_SOCKET_MAP;
@@ -125,7 +115,7 @@ static __always_inline void set_upper_layer_protocol(struct sockops_inspected_so
 
 static __always_inline void set_state(struct sockops_inspected_socket *record, struct tcp_sock *tcp)
 {
-	struct sockops_socket_state *state = bpf_sk_storage_get(&socket_states, tcp, 0, 0);
+	struct sockops_socket_state *state = bpf_sk_storage_get(MAP(socket_states), tcp, 0, 0);
 
 	if (!state)
 		return;

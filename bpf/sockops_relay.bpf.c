@@ -47,10 +47,10 @@ int meshaccel_relay_stream(struct __sk_buff *packet)
 	 * A socket holds this program, and by this line the program holds the hash:
 	 * the kernel empties the queues of a hash that nobody holds any more.
 	 */
-	asm volatile("" : : "r"(&relay_sockets));
+	asm volatile("" : : "r"(MAP(relay_sockets)));
 	if (!relay_is_next(packet))
 		return SK_DROP;
-	bpf_tail_call(packet, &relay_logic, 0);
+	bpf_tail_call(packet, MAP(relay_logic), 0);
 	return SK_PASS;
 }
 

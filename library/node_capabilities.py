@@ -24,10 +24,12 @@ options:
     elements: str
     default: []
   accelerators:
-    description: Accelerators whose capabilities, all of them, the node must have.
+    description:
+      - Accelerators whose capabilities, all of them, the node must have. V(sockops_bcc) is sockops with
+        its loader bcc, which does without BTF.
     type: list
     elements: str
-    choices: [sockops]
+    choices: [sockops, sockops_bcc]
     default: []
 extends_documentation_fragment: []
 attributes:

@@ -62,6 +62,15 @@ options:
       - Those it cannot take over stay on TCP; a note of the result says how many and why.
     type: bool
     default: false
+  loader:
+    description:
+      - V(libbpf) loads the programs as they were built with the node release, and relocates them by
+        the kernel's BTF. V(bcc) compiles them on the node with the headers of the kernel that runs, for
+        a kernel without BTF; takes bcc's Python package and the headers.
+      - Another loader is another version of the programs. Live connections stay accelerated.
+    type: str
+    choices: [libbpf, bcc]
+    default: libbpf
   relays:
     description:
       - Pairs of servers of this node whose accepted connections the kernel joins. The n-th
@@ -115,7 +124,7 @@ attributes:
     description: Shows the state before and after.
     support: full
 requirements:
-  - Linux 5.11 or newer with BTF; see the module node_capabilities
+  - Linux 5.11 or newer, with BTF or with O(loader=bcc); see the module node_capabilities
   - libbpf 0.5 or newer
 author:
   - meshaccel contributors
@@ -193,6 +202,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "maximum_connections": {"type": "int", "default": 32768},
     "receive_memory_limit": {"type": "int", "default": 4194304},
     "adopt_existing": {"type": "bool", "default": False},
+    "loader": {"type": "str", "choices": ["libbpf", "bcc"], "default": "libbpf"},
     "relays": {"type": "list", "elements": "dict", "default": []},
     "denied_networks": {"type": "list", "elements": "raw", "default": []},
     "denied_nft_sets": {"type": "list", "elements": "dict", "default": []},

@@ -59,15 +59,15 @@ static __always_inline bool track(struct bpf_sock_ops *context, struct sockops_s
 	__u64 key = state->cookie;
 	long error;
 
-	error = bpf_sock_hash_update(context, &sockets, &key, BPF_NOEXIST);
+	error = bpf_sock_hash_update(context, MAP(sockets), &key, BPF_NOEXIST);
 	if (error == -E2BIG)
 		return refuse(state, SOCKOPS_REASON_TABLE_FULL, &count->skipped_table_full);
 	if (error)
 		return refuse(state, SOCKOPS_REASON_OTHER, &count->skipped_other);
 	end->slot = state->slot = take_slot(context, true, key);
-	error = bpf_map_update_elem(&ends, &own, end, BPF_NOEXIST);
+	error = bpf_map_update_elem(MAP(ends), &own, end, BPF_NOEXIST);
 	if (error) {
-		bpf_map_delete_elem(&sockets, &key);
+		bpf_map_delete_elem(MAP(sockets), &key);
 		give_up_slot(state->slot);
 		state->slot = 0;
 		if (error == -EEXIST)
@@ -88,10 +88,10 @@ first_to_decide(struct bpf_sock *socket, const struct sockops_handshake *own,
 {
 	struct sockops_socket_state *state;
 
-	state = bpf_sk_storage_get(&socket_states, socket, 0, 0);
+	state = bpf_sk_storage_get(MAP(socket_states), socket, 0, 0);
 	if (state)
 		return same_handshake(&state->handshake, own) ? 0 : state;
-	state = bpf_sk_storage_get(&socket_states, socket, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	state = bpf_sk_storage_get(MAP(socket_states), socket, 0, BPF_SK_STORAGE_GET_F_CREATE);
 	if (!state)
 		count->skipped_other++;
 	return state;
@@ -106,11 +106,11 @@ struct membership {
 
 static __always_inline bool find_membership(struct membership *member)
 {
-	__u32 *attached = bpf_get_local_storage(&cgroup_policies, 0);
+	__u32 *attached = bpf_get_local_storage(MAP(cgroup_policies), 0);
 
 	member->index = *attached;
-	member->policy = bpf_map_lookup_elem(&policies, &member->index);
-	member->count = bpf_map_lookup_elem(&counters, &member->index);
+	member->policy = bpf_map_lookup_elem(MAP(policies), &member->index);
+	member->count = bpf_map_lookup_elem(MAP(counters), &member->index);
 	return member->policy && member->count;
 }
 
@@ -118,7 +118,7 @@ static __always_inline bool find_membership(struct membership *member)
 static __always_inline struct sockops_end *waiting_peer(const struct sockops_handshake *own)
 {
 	struct sockops_handshake other = swapped(own);
-	struct sockops_end *peer = bpf_map_lookup_elem(&ends, &other);
+	struct sockops_end *peer = bpf_map_lookup_elem(MAP(ends), &other);
 
 	return peer && cookie_at(peer->socket) == peer->cookie ? peer : 0;
 }
@@ -130,7 +130,7 @@ static __always_inline bool eligible(struct tcp_sock *tcp, struct sockops_socket
 {
 	if (member->policy->mode != SOCKOPS_MODE_ON)
 		return refuse(state, SOCKOPS_REASON_MODE, &member->count->skipped_mode);
-	if (bpf_core_field_exists(tcp->is_mptcp) && BPF_CORE_READ_BITFIELD(tcp, is_mptcp))
+	if (IS_MULTIPATH(tcp))
 		return refuse(state, SOCKOPS_REASON_MULTIPATH, &member->count->skipped_multipath);
 	if (any_denied() && view_denied(view))
 		return refuse(state, SOCKOPS_REASON_DENIED, &member->count->skipped_denied);
@@ -159,7 +159,7 @@ static __always_inline void drop_former_connection(struct bpf_sock *socket,
 {
 	struct sockops_socket_state *state;
 
-	state = bpf_sk_storage_get(&socket_states, socket, 0, 0);
+	state = bpf_sk_storage_get(MAP(socket_states), socket, 0, 0);
 	if (state && !same_handshake(&state->handshake, own))
 		forget(state, SOCKOPS_REASON_NONE);
 }
@@ -192,7 +192,7 @@ static __always_inline void established(struct bpf_sock_ops *context, bool activ
 			return;
 		}
 	}
-	tcp = bpf_skc_to_tcp_sock(socket);
+	tcp = TCP_OF_EVENT(context, socket);
 	state = first_to_decide(socket, &own, member.count);
 	if (!tcp || !state)
 		return;
@@ -237,7 +237,7 @@ counters_of(const struct sockops_socket_state *state)
 {
 	__u32 index = state->policy;
 
-	return bpf_map_lookup_elem(&counters, &index);
+	return bpf_map_lookup_elem(MAP(counters), &index);
 }
 
 /* Gives a socket back to TCP whose peer is not on this node. */
@@ -279,7 +279,7 @@ static __always_inline bool take_peer_out(const struct sockops_socket_state *sta
 
 	if (!peer || cookie_at(peer) != key || !ingress_queue_empty(peer))
 		return false;
-	if (bpf_map_delete_elem(&sockets, &key))
+	if (bpf_map_delete_elem(MAP(sockets), &key))
 		return false;
 	give_up_slot(state->peer_slot);
 	return true;
@@ -329,7 +329,7 @@ static __always_inline void round_trip(struct bpf_sock_ops *context)
 
 	if (!socket)
 		return;
-	state = bpf_sk_storage_get(&socket_states, socket, 0, 0);
+	state = bpf_sk_storage_get(MAP(socket_states), socket, 0, 0);
 	if (!state || state->status == SOCKOPS_STATUS_PLAIN)
 		stop_callbacks(context, BPF_SOCK_OPS_RTT_CB_FLAG);
 	else if (!psock_of(state->socket))
@@ -348,12 +348,12 @@ static __always_inline void closed(struct bpf_sock_ops *context)
 
 	if (!socket)
 		return;
-	state = bpf_sk_storage_get(&socket_states, socket, 0, 0);
+	state = bpf_sk_storage_get(MAP(socket_states), socket, 0, 0);
 	if (!state || state->status == SOCKOPS_STATUS_PLAIN)
 		return;
 	/* The kernel takes it out of the hash itself, once what is unread was read. */
 	own = state->handshake;
-	bpf_map_delete_elem(&ends, &own);
+	bpf_map_delete_elem(MAP(ends), &own);
 }
 
 #endif

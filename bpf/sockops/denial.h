@@ -28,7 +28,7 @@ struct {
 static __always_inline bool any_denied(void)
 {
 	__u32 zero = 0;
-	struct sockops_denial *found = bpf_map_lookup_elem(&denial, &zero);
+	struct sockops_denial *found = bpf_map_lookup_elem(MAP(denial), &zero);
 
 	return found && found->networks;
 }
@@ -53,7 +53,7 @@ static __always_inline bool address_denied(const __u32 *address, __u32 version,
 		.version = version,
 		.address = {address[0], address[1], address[2], address[3]},
 	};
-	struct sockops_denied_ports *ports = bpf_map_lookup_elem(&denied_networks, &key);
+	struct sockops_denied_ports *ports = bpf_map_lookup_elem(MAP(denied_networks), &key);
 
 	if (!ports)
 		return false;
@@ -96,7 +96,7 @@ static __always_inline bool deny_one(struct sock *socket)
 	struct sockops_socket_state *state;
 	struct sockops_handshake own;
 
-	state = bpf_sk_storage_get(&socket_states, socket, 0, 0);
+	state = bpf_sk_storage_get(MAP(socket_states), socket, 0, 0);
 	if (!state ||
 	    (state->status != SOCKOPS_STATUS_WAITING && state->status != SOCKOPS_STATUS_PAIRED))
 		return false;
@@ -106,7 +106,7 @@ static __always_inline bool deny_one(struct sock *socket)
 	state->reason = SOCKOPS_REASON_DENIED;
 	state->status = SOCKOPS_STATUS_LEAVING;
 	own = state->handshake;
-	bpf_map_delete_elem(&ends, &own);
+	bpf_map_delete_elem(MAP(ends), &own);
 	return true;
 }
 

@@ -9,8 +9,6 @@
 #include "socket_states.h"
 #include "switches.h"
 
-#include <bpf/bpf_core_read.h>
-
 /*
  * The verifier wants every context member read at a constant offset. The empty
  * asm keeps the compiler from merging two reads into one at a computed offset.
@@ -110,8 +108,8 @@ static __always_inline void forget(struct sockops_socket_state *state, __u32 rea
 
 	state->status = SOCKOPS_STATUS_PLAIN;
 	state->reason = reason;
-	bpf_map_delete_elem(&ends, &own);
-	bpf_map_delete_elem(&sockets, &key);
+	bpf_map_delete_elem(MAP(ends), &own);
+	bpf_map_delete_elem(MAP(sockets), &key);
 	give_up_slot(state->slot);
 	state->slot = 0;
 }

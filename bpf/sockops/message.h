@@ -22,9 +22,9 @@
 #define PAGE_SHIFT 12
 
 /* The cast saves a helper call, an eighth of the whole cost of a message. */
-static __always_inline struct tcp_sock *tcp_of(struct bpf_sock *socket)
+static __always_inline struct tcp_sock *tcp_of(struct sk_msg_md *message)
 {
-	return use_casts ? CAST(tcp_sock, socket) : bpf_skc_to_tcp_sock(socket);
+	return use_casts ? CAST(tcp_sock, message->sk) : TCP_OF_MESSAGE(message);
 }
 
 /* The members of the peer's socket that a decision needs. */
@@ -60,12 +60,12 @@ static __always_inline bool next_in_order(const struct tcp_sock *sender,
 					  const struct sockops_socket_state *state,
 					  const struct peer_view *peer)
 {
-	__u32 write_sequence = sender->write_seq;
+	__u32 write_sequence = OWN(sender, write_seq);
 
 	if (write_sequence == peer->copied_sequence)
 		return true;
 	/* Sequence numbers come round after 4 GiB; the count of bytes does not. */
-	return write_sequence == state->handshake.send_sequence && sender->bytes_sent == 0;
+	return write_sequence == state->handshake.send_sequence && OWN(sender, bytes_sent) == 0;
 }
 
 static __always_inline bool switched_on(const struct sockops_control *node,
@@ -113,16 +113,12 @@ static __always_inline bool may_charge(__u64 socket, __u32 size)
 	int available = READ(sock, socket, sk_forward_alloc);
 	__u64 group, counter, pages;
 
-	if (!bpf_core_field_exists(struct sock, sk_memcg) || !READ(sock, socket, sk_memcg) ||
-	    (int)size <= available)
+	if (!HAS_MEMORY_CGROUPS || !READ(sock, socket, sk_memcg) || (int)size <= available)
 		return true;
 	group = (__u64)BPF_CORE_READ((struct sock *)socket, sk_memcg) & ~MEMORY_CGROUP_FLAGS;
 	pages = ((size - available) >> PAGE_SHIFT) + 1 + CHARGE_BATCH_PAGES;
-	/* On cgroup v1, sockets have a limit of their own. */
-	if (bpf_core_field_exists(struct mem_cgroup, tcpmem) &&
-	    READ(mem_cgroup, group, tcpmem_active))
-		counter = group + bpf_core_field_offset(struct mem_cgroup, tcpmem);
-	else
+	counter = SOCKET_MEMORY_COUNTER(group);
+	if (!counter)
 		counter = group + bpf_core_field_offset(struct mem_cgroup, memory);
 	for (__u32 level = 0; counter && level < MEMORY_CGROUP_LEVELS; level++) {
 		if (READ(page_counter, counter, usage.counter) + pages >
@@ -162,12 +158,12 @@ static __always_inline __u32 hand_over(struct sk_msg_md *message,
 	bool misnamed = false;
 
 	if (use_casts && slot &&
-	    bpf_msg_redirect_map(message, &socket_slots, slot - 1, BPF_F_INGRESS) == SK_PASS) {
+	    bpf_msg_redirect_map(message, MAP(socket_slots), slot - 1, BPF_F_INGRESS) == SK_PASS) {
 		if (named_cookie(message) == peer_key)
 			return SOCKOPS_MESSAGE_REDIRECTED;
 		misnamed = true;
 	}
-	if (bpf_msg_redirect_hash(message, &sockets, &peer_key, BPF_F_INGRESS) == SK_PASS)
+	if (bpf_msg_redirect_hash(message, MAP(sockets), &peer_key, BPF_F_INGRESS) == SK_PASS)
 		return SOCKOPS_MESSAGE_REDIRECTED;
 	return misnamed ? SOCKOPS_MESSAGE_REFUSED : SOCKOPS_MESSAGE_PEER_GONE;
 }
@@ -177,15 +173,15 @@ static __always_inline __u32 redirect(struct sk_msg_md *message, __u32 size,
 				      struct sockops_socket_state *state)
 {
 	struct sockops_control *node = node_control();
-	struct tcp_sock *sender = tcp_of(message->sk);
+	struct tcp_sock *sender = tcp_of(message);
 	struct sockops_policy *own_policy, *peer_policy;
 	__u32 index = state->policy;
 	struct peer_view peer;
 	__u32 way;
 
-	own_policy = bpf_map_lookup_elem(&policies, &index);
+	own_policy = bpf_map_lookup_elem(MAP(policies), &index);
 	index = state->peer_policy;
-	peer_policy = bpf_map_lookup_elem(&policies, &index);
+	peer_policy = bpf_map_lookup_elem(MAP(policies), &index);
 	if (!node || !sender || !own_policy || !peer_policy ||
 	    !switched_on(node, own_policy, peer_policy))
 		return SOCKOPS_MESSAGE_MODE;

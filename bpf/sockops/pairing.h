@@ -40,13 +40,13 @@ static __always_inline bool find_peer(struct sockops_socket_state *state)
 {
 	struct sockops_handshake own = state->handshake;
 	struct sockops_handshake other = swapped(&own);
-	struct sockops_end *peer = bpf_map_lookup_elem(&ends, &other);
+	struct sockops_end *peer = bpf_map_lookup_elem(MAP(ends), &other);
 
 	if (!peer)
 		return false;
 	pair(state, peer);
-	bpf_map_delete_elem(&ends, &own);
-	bpf_map_delete_elem(&ends, &other);
+	bpf_map_delete_elem(MAP(ends), &own);
+	bpf_map_delete_elem(MAP(ends), &other);
 	return true;
 }
 

@@ -7,11 +7,8 @@
 
 #include "meshaccel/kernel.h"
 
-#include <bpf/bpf_core_read.h>
-#include <bpf/bpf_helpers.h>
-
 /* Set before the load: whether the verifier takes both kinds of cast (6.2 on). */
-const volatile __u32 use_casts = 0;
+CONSTANT(__u32, use_casts, 0);
 
 extern void *bpf_rdonly_cast(const void *object, __u32 btf_id) __ksym __weak;
 extern void *bpf_cast_to_kern_ctx(void *context) __ksym __weak;

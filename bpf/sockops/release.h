@@ -9,7 +9,7 @@
 
 static __always_inline bool is_switched_off(__u32 index)
 {
-	struct sockops_policy *policy = bpf_map_lookup_elem(&policies, &index);
+	struct sockops_policy *policy = bpf_map_lookup_elem(MAP(policies), &index);
 
 	return !policy || policy->mode == SOCKOPS_MODE_OFF;
 }
@@ -24,7 +24,7 @@ static __always_inline __u32 release_one(struct sock *socket, const struct socko
 {
 	struct sockops_socket_state *state;
 
-	state = bpf_sk_storage_get(&socket_states, socket, 0, 0);
+	state = bpf_sk_storage_get(MAP(socket_states), socket, 0, 0);
 	if (!state || state->status == SOCKOPS_STATUS_PLAIN)
 		return 0;
 	if (node->mode != SOCKOPS_MODE_OFF && !is_switched_off(state->policy) &&

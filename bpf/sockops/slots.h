@@ -10,8 +10,6 @@
 
 #include "meshaccel/kernel.h"
 
-#include <bpf/bpf_helpers.h>
-
 #define SOCKETS_DEFAULT 65536
 #define SLOT_TRIES 8
 /* Spreads the tries over the whole array: 2^32 by the golden ratio. */
@@ -27,9 +25,7 @@ struct {
 /* Cookies count up, so that the first tries of the sockets that live at once seldom meet. */
 static __always_inline __u32 slot_to_try(__u64 cookie, __u32 attempt)
 {
-	struct bpf_map *map = (struct bpf_map *)&socket_slots;
-
-	return ((__u32)cookie + attempt * SLOT_STRIDE) % map->max_entries;
+	return ((__u32)cookie + attempt * SLOT_STRIDE) % MAXIMUM_ENTRIES(socket_slots);
 }
 
 /*
@@ -44,9 +40,9 @@ static __always_inline __u32 take_slot(void *owner, bool is_context, __u64 cooki
 		long error;
 
 		if (is_context)
-			error = bpf_sock_map_update(owner, &socket_slots, &slot, BPF_NOEXIST);
+			error = bpf_sock_map_update(owner, MAP(socket_slots), &slot, BPF_NOEXIST);
 		else
-			error = bpf_map_update_elem(&socket_slots, &slot, owner, BPF_NOEXIST);
+			error = bpf_map_update_elem(MAP(socket_slots), &slot, owner, BPF_NOEXIST);
 		if (!error)
 			return slot + 1;
 	}
@@ -58,7 +54,7 @@ static __always_inline void give_up_slot(__u32 slot)
 	__u32 index = slot - 1;
 
 	if (slot)
-		bpf_map_delete_elem(&socket_slots, &index);
+		bpf_map_delete_elem(MAP(socket_slots), &index);
 }
 
 #endif

@@ -9,8 +9,6 @@
 #include "meshaccel/kernel.h"
 #include "meshaccel/sockops.h"
 
-#include <bpf/bpf_helpers.h>
-
 struct {
 	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
 	__uint(map_flags, BPF_F_NO_PREALLOC);

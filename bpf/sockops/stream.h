@@ -34,7 +34,7 @@
 
 static __always_inline bool reader_is_behind(struct tcp_sock *sender, __u32 unread, __u32 size)
 {
-	if (!(BPF_CORE_READ_BITFIELD(sender, nonagle) & NAGLE_OFF))
+	if (!(OWN_BITFIELD(sender, nonagle, NAGLE_OFF) & NAGLE_OFF))
 		return size <= NAGLE_LARGEST_WRITE;
 	return size <= NO_DELAY_LARGEST_WRITE && unread > NO_DELAY_UNREAD_WRITES * size;
 }

@@ -9,8 +9,6 @@
 #include "meshaccel/kernel.h"
 #include "meshaccel/sockops.h"
 
-#include <bpf/bpf_helpers.h>
-
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
@@ -36,7 +34,7 @@ static __always_inline struct sockops_control *node_control(void)
 {
 	__u32 zero = 0;
 
-	return bpf_map_lookup_elem(&control, &zero);
+	return bpf_map_lookup_elem(MAP(control), &zero);
 }
 
 #endif

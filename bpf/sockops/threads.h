@@ -15,7 +15,7 @@
  * The function of a wait queue entry of a thread that sleeps in a socket call. A
  * kernel that does not tell its symbols has no sleepers as far as this goes.
  */
-extern const void woken_wake_function __ksym __weak;
+DECLARE_KERNEL_SYMBOL(woken_wake_function);
 
 /* Socket maps that a socket is in: the hash, its slot, and perhaps another's. */
 #define SOCKET_MAPS_LIMIT 8
@@ -39,7 +39,9 @@ static __always_inline __u32 threads_inside(const struct sk_psock *psock)
 
 static __always_inline bool is_sleeper(const struct wait_queue_entry *entry)
 {
-	return &woken_wake_function && BPF_CORE_READ(entry, func) == &woken_wake_function;
+	const void *wakes_a_sleeper = KERNEL_SYMBOL(woken_wake_function);
+
+	return wakes_a_sleeper && BPF_CORE_READ(entry, func) == wakes_a_sleeper;
 }
 
 static __always_inline struct wait_queue_entry *entry_of(const struct list_head *at)

@@ -7,8 +7,6 @@
 
 #include "maps.h"
 
-#include <bpf/bpf_endian.h>
-
 #define AF_INET 2
 
 /* IPv4 as v4-mapped IPv6, in network order; ports in host order. */

@@ -9,8 +9,6 @@
 #include "meshaccel/kernel.h"
 #include "meshaccel/sockops_relay.h"
 
-#include <bpf/bpf_helpers.h>
-
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, SOCKOPS_RELAYS *SOCKOPS_RELAY_SIDES);
@@ -26,7 +24,7 @@ static __always_inline struct sockops_relay_place *relay_place_at(const __u32 *a
 		.port = port,
 	};
 
-	return bpf_map_lookup_elem(&relay_addresses, &key);
+	return bpf_map_lookup_elem(MAP(relay_addresses), &key);
 }
 
 #endif

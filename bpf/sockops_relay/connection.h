@@ -9,8 +9,6 @@
 #include "addresses.h"
 #include "maps.h"
 
-#include <bpf/bpf_core_read.h>
-#include <bpf/bpf_endian.h>
 #include <linux/tcp.h>
 
 #define RELAY_AF_INET 2
@@ -96,9 +94,11 @@ static __always_inline void relay_join(struct sockops_relay_end *own, __u64 own_
 				       struct sockops_relay_counters *count)
 {
 	__u32 index = own->relay;
-	struct sockops_relay_queue *queue = bpf_map_lookup_elem(&relay_queues, &index);
+	struct sockops_relay_queue *queue = bpf_map_lookup_elem(MAP(relay_queues), &index);
 	struct sockops_relay_end *partner;
 
+	if (!queue)
+		return;
 	for (int i = 0; i < RELAY_TRIES; i++) {
 		__u64 cookie = own_cookie;
 		enum relay_entry entry = relay_take_turn(queue, own, &cookie);
@@ -107,7 +107,7 @@ static __always_inline void relay_join(struct sockops_relay_end *own, __u64 own_
 			count->skipped_queue_full++;
 		if (entry != RELAY_ENTRY_PEER_TAKEN)
 			return;
-		partner = bpf_map_lookup_elem(&relay_ends, &cookie);
+		partner = bpf_map_lookup_elem(MAP(relay_ends), &cookie);
 		if (!partner || partner->generation != own->generation)
 			continue;
 		own->partner = cookie;
@@ -134,15 +134,8 @@ static __always_inline struct sockops_relay_place *relay_place(struct bpf_sock_o
 	return relay_place_at(address, RELAY_CONTEXT(local_port));
 }
 
-static __always_inline bool relay_is_multipath(struct bpf_sock *socket)
-{
-	struct tcp_sock *tcp = bpf_skc_to_tcp_sock(socket);
-
-	return tcp && bpf_core_field_exists(tcp->is_mptcp) && BPF_CORE_READ_BITFIELD(tcp, is_mptcp);
-}
-
 /* Whether a connection just accepted takes part; if not, the counter says why. */
-static __always_inline bool relay_eligible(struct bpf_sock *socket,
+static __always_inline bool relay_eligible(struct tcp_sock *tcp,
 					   const struct sockops_policy *policy,
 					   struct sockops_relay_counters *count)
 {
@@ -150,7 +143,7 @@ static __always_inline bool relay_eligible(struct bpf_sock *socket,
 		count->skipped_mode++;
 		return false;
 	}
-	if (relay_is_multipath(socket)) {
+	if (tcp && IS_MULTIPATH(tcp)) {
 		count->skipped_multipath++;
 		return false;
 	}
@@ -180,25 +173,27 @@ static __always_inline void relay_accepted(struct bpf_sock_ops *context)
 	struct bpf_sock *socket = context->sk;
 	struct sockops_relay_end end = {}, *entered;
 	struct sockops_policy *policy;
+	struct tcp_sock *tcp;
 	__u32 index;
 
 	if (!place || !socket)
 		return;
 	index = end.relay = place->relay;
 	end.side = place->side;
-	count = bpf_map_lookup_elem(&relay_counters, &index);
-	end.policy = *(__u32 *)bpf_get_local_storage(&cgroup_policies, 0);
+	count = bpf_map_lookup_elem(MAP(relay_counters), &index);
+	end.policy = *(__u32 *)bpf_get_local_storage(MAP(cgroup_policies), 0);
 	index = end.policy;
-	policy = bpf_map_lookup_elem(&policies, &index);
-	if (!count || !policy || bpf_map_lookup_elem(&relay_ends, &cookie))
+	policy = bpf_map_lookup_elem(MAP(policies), &index);
+	if (!count || !policy || bpf_map_lookup_elem(MAP(relay_ends), &cookie))
 		return;
 	end.cgroup_id = policy->cgroup_id;
-	end.socket = (__u64)bpf_skc_to_tcp_sock(socket);
+	tcp = TCP_OF_EVENT(context, socket);
+	end.socket = (__u64)tcp;
 	end.next_sequence = context->rcv_nxt;
 	end.early_until = end.next_sequence + relay_handshake_bytes(context);
-	if (relay_eligible(socket, policy, count))
+	if (relay_eligible(tcp, policy, count))
 		end.generation = relay_generation(end.relay);
-	if (bpf_map_update_elem(&relay_ends, &cookie, &end, BPF_NOEXIST)) {
+	if (bpf_map_update_elem(MAP(relay_ends), &cookie, &end, BPF_NOEXIST)) {
 		count->skipped_table_full++;
 		return;
 	}
@@ -206,12 +201,12 @@ static __always_inline void relay_accepted(struct bpf_sock_ops *context)
 				  context->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG);
 	if (!end.generation)
 		return;
-	if (bpf_sock_hash_update(context, &relay_sockets, &cookie, BPF_NOEXIST)) {
+	if (bpf_sock_hash_update(context, MAP(relay_sockets), &cookie, BPF_NOEXIST)) {
 		count->skipped_table_full++;
 		return;
 	}
 	count->connections[end.side % SOCKOPS_RELAY_SIDES]++;
-	entered = bpf_map_lookup_elem(&relay_ends, &cookie);
+	entered = bpf_map_lookup_elem(MAP(relay_ends), &cookie);
 	if (entered)
 		relay_join(entered, cookie, count);
 }
@@ -229,20 +224,20 @@ static __always_inline void relay_left(struct bpf_sock_ops *context)
 	struct sockops_relay_queue *queue;
 	__u32 index;
 
-	end = bpf_map_lookup_elem(&relay_ends, &cookie);
+	end = bpf_map_lookup_elem(MAP(relay_ends), &cookie);
 	if (!end || !end->generation)
 		return;
 	index = end->relay;
 	partner_cookie = end->partner;
-	queue = bpf_map_lookup_elem(&relay_queues, &index);
-	count = bpf_map_lookup_elem(&relay_counters, &index);
+	queue = bpf_map_lookup_elem(MAP(relay_queues), &index);
+	count = bpf_map_lookup_elem(MAP(relay_counters), &index);
 	if (queue && !partner_cookie) {
 		bpf_spin_lock(&queue->lock);
 		relay_unqueue(queue, cookie);
 		bpf_spin_unlock(&queue->lock);
 	}
 	if (partner_cookie)
-		partner = bpf_map_lookup_elem(&relay_ends, &partner_cookie);
+		partner = bpf_map_lookup_elem(MAP(relay_ends), &partner_cookie);
 	if (partner && partner->partner == cookie)
 		partner->partner = 0;
 	if (count && partner_cookie)
@@ -257,7 +252,7 @@ static __always_inline void relay_closed(struct bpf_sock_ops *context)
 	__u64 cookie = bpf_get_socket_cookie(context);
 
 	relay_left(context);
-	bpf_map_delete_elem(&relay_ends, &cookie);
+	bpf_map_delete_elem(MAP(relay_ends), &cookie);
 }
 
 #endif

@@ -12,8 +12,6 @@
 
 #include "partner.h"
 
-#include <bpf/bpf_endian.h>
-
 #define RELAY_IPV4_VERSION 4
 #define RELAY_IPV6_HEADER_BYTES 40
 #define RELAY_IPV6_NEXT_HEADER 6
@@ -119,7 +117,7 @@ static __always_inline bool relay_admits(struct __sk_buff *packet)
 	struct sockops_relay_end *end;
 	bool understood;
 
-	end = bpf_map_lookup_elem(&relay_ends, &cookie);
+	end = bpf_map_lookup_elem(MAP(relay_ends), &cookie);
 	if (!end)
 		return true;
 	if (end->broken)
@@ -144,7 +142,7 @@ static __always_inline bool relay_acknowledges(struct __sk_buff *packet)
 	struct sockops_relay_end *end;
 	enum relay_level level;
 
-	end = bpf_map_lookup_elem(&relay_ends, &cookie);
+	end = bpf_map_lookup_elem(MAP(relay_ends), &cookie);
 	if (!end)
 		return true;
 	level = relay_level_of(end);

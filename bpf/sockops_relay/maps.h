@@ -71,7 +71,7 @@ static __always_inline __u32 relay_node_mode(void)
 
 static __always_inline __u64 relay_generation(__u32 relay)
 {
-	struct sockops_relay_setting *setting = bpf_map_lookup_elem(&relay_settings, &relay);
+	struct sockops_relay_setting *setting = bpf_map_lookup_elem(MAP(relay_settings), &relay);
 
 	return setting ? setting->generation : 0;
 }
@@ -81,14 +81,14 @@ relay_counters_of(const struct sockops_relay_end *end)
 {
 	__u32 index = end->relay;
 
-	return bpf_map_lookup_elem(&relay_counters, &index);
+	return bpf_map_lookup_elem(MAP(relay_counters), &index);
 }
 
 /* The policy of an end's cgroup; 0 when its index is another cgroup's by now. */
 static __always_inline struct sockops_policy *relay_policy(const struct sockops_relay_end *end)
 {
 	__u32 index = end->policy;
-	struct sockops_policy *policy = bpf_map_lookup_elem(&policies, &index);
+	struct sockops_policy *policy = bpf_map_lookup_elem(MAP(policies), &index);
 
 	return policy && policy->cgroup_id == end->cgroup_id ? policy : 0;
 }
@@ -106,7 +106,7 @@ static __always_inline struct sockops_relay_end *relay_partner(const struct sock
 	if (!cookie || relay_node_mode() == SOCKOPS_MODE_OFF ||
 	    relay_generation(end->relay) != end->generation)
 		return 0;
-	partner = bpf_map_lookup_elem(&relay_ends, &cookie);
+	partner = bpf_map_lookup_elem(MAP(relay_ends), &cookie);
 	if (!partner || partner->generation != end->generation)
 		return 0;
 	own_policy = relay_policy(end);

@@ -8,8 +8,6 @@
 
 #include "maps.h"
 
-#include <bpf/bpf_core_read.h>
-
 /* A kernel pointer in sk_user_data carries flags in its low bits. */
 #define RELAY_USER_DATA_IS_PSOCK 4UL
 #define RELAY_USER_DATA_FLAGS 7UL
@@ -18,43 +16,8 @@
 /* What the kernel spends on a waiting packet beside its bytes, at least. */
 #define RELAY_PACKET_DESCRIPTION_BYTES 768
 
-#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
-
-struct list_head___relay {
-	struct list_head___relay *next;
-};
-
-struct wait_queue_head___relay {
-	struct list_head___relay head;
-};
-
-struct wait_queue_entry___relay {
-	void *func;
-	struct list_head___relay entry;
-};
-
-struct socket_wq___relay {
-	struct wait_queue_head___relay wait;
-};
-
-struct sock___relay {
-	void *sk_socket;
-	struct socket_wq___relay *sk_wq;
-};
-
-struct sk_buff_head___relay {
-	__u32 qlen;
-};
-
-struct sk_psock___relay {
-	struct sk_buff_head___relay ingress_skb;
-	unsigned long state;
-};
-
-#pragma clang attribute pop
-
 /* How the kernel wakes who blocks in recv() or send(); who polls is woken in other ways. */
-extern const void woken_wake_function __ksym __weak;
+DECLARE_KERNEL_SYMBOL(woken_wake_function);
 
 /* More wait at one socket than these only if a program has many threads or polls there. */
 #define RELAY_WAITERS 8
@@ -65,16 +28,15 @@ extern const void woken_wake_function __ksym __weak;
  */
 static __always_inline bool relay_blocks(__u64 socket)
 {
-	struct socket_wq___relay *queue = BPF_CORE_READ((struct sock___relay *)socket, sk_wq);
-	void *head = (void *)queue + bpf_core_field_offset(struct socket_wq___relay, wait.head);
-	struct list_head___relay *entry = BPF_CORE_READ(queue, wait.head.next);
+	struct socket_wq *queue = BPF_CORE_READ((struct sock *)socket, sk_wq);
+	void *head = (void *)queue + bpf_core_field_offset(struct socket_wq, wait.head);
+	struct list_head *entry = BPF_CORE_READ(queue, wait.head.next);
 
 	for (int i = 0; i < RELAY_WAITERS && entry && entry != head; i++) {
-		struct wait_queue_entry___relay *waiter =
-			(void *)entry -
-			bpf_core_field_offset(struct wait_queue_entry___relay, entry);
+		struct wait_queue_entry *waiter =
+			(void *)entry - bpf_core_field_offset(struct wait_queue_entry, entry);
 
-		if (BPF_CORE_READ(waiter, func) == &woken_wake_function)
+		if (BPF_CORE_READ(waiter, func) == KERNEL_SYMBOL(woken_wake_function))
 			return true;
 		entry = BPF_CORE_READ(waiter, entry.next);
 	}
@@ -83,7 +45,7 @@ static __always_inline bool relay_blocks(__u64 socket)
 
 static __always_inline bool relay_is_accepted(__u64 socket)
 {
-	return BPF_CORE_READ((struct sock___relay *)socket, sk_socket);
+	return BPF_CORE_READ((struct sock *)socket, sk_socket);
 }
 
 struct relay_view {
@@ -100,7 +62,7 @@ static __always_inline bool relay_look_at(const struct sockops_relay_end *partne
 					  struct relay_view *view)
 {
 	struct tcp_sock *tcp = (struct tcp_sock *)partner->socket;
-	struct sk_psock___relay *psock;
+	struct sk_psock *psock;
 	__u64 user_data, cookie_there;
 	unsigned long state;
 	bool accepted;
@@ -108,7 +70,7 @@ static __always_inline bool relay_look_at(const struct sockops_relay_end *partne
 	user_data = (__u64)BPF_CORE_READ(tcp, inet_conn.icsk_inet.sk.sk_user_data);
 	if (!(user_data & RELAY_USER_DATA_IS_PSOCK))
 		return false;
-	psock = (struct sk_psock___relay *)(user_data & ~RELAY_USER_DATA_FLAGS);
+	psock = (struct sk_psock *)(user_data & ~RELAY_USER_DATA_FLAGS);
 	view->waiting_packets = BPF_CORE_READ(psock, ingress_skb.qlen);
 	state = BPF_CORE_READ(psock, state);
 	accepted = relay_is_accepted(partner->socket);

@@ -40,7 +40,7 @@ static __always_inline bool relay_is_next(struct __sk_buff *packet)
 	struct sockops_relay_end *end;
 	__u32 repeated;
 
-	end = bpf_map_lookup_elem(&relay_ends, &cookie);
+	end = bpf_map_lookup_elem(MAP(relay_ends), &cookie);
 	if (!end)
 		return true;
 	if (end->broken)

@@ -41,7 +41,7 @@ static __always_inline bool relay_give(struct __sk_buff *packet, struct sockops_
 	if (!partner || !relay_look_at(partner, cookie, &view) ||
 	    !relay_settles(end, partner, count))
 		return false;
-	if (bpf_sk_redirect_hash(packet, &relay_sockets, &cookie, 0) != SK_PASS)
+	if (bpf_sk_redirect_hash(packet, MAP(relay_sockets), &cookie, 0) != SK_PASS)
 		return false;
 	if (!view.waiting_packets) {
 		end->given_bytes = 0;
@@ -78,7 +78,7 @@ static __always_inline void relay_bytes(struct __sk_buff *packet)
 	/* The end of the stream is for the server alone: sending nothing is an error to the kernel. */
 	if (!packet->len)
 		return;
-	end = bpf_map_lookup_elem(&relay_ends, &cookie);
+	end = bpf_map_lookup_elem(MAP(relay_ends), &cookie);
 	if (!end)
 		return;
 	side = end->side % SOCKOPS_RELAY_SIDES;

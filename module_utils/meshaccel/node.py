@@ -113,7 +113,7 @@ def plan_sockops(
 ) -> Part:
     """Plans sockops for the objects, its own and its relays', of the release that is to be installed."""
     denied = denied_here(desired, hierarchy)
-    objects = Objects.find(paths.bpf_object(sockops.NAME), *digests)
+    objects = Objects.find(paths.bpf_object(sockops.NAME), *digests, desired.loader)
     seen = observe(desired, paths, hierarchy, objects, denied=denied)
     return Part(
         sockops.NAME,

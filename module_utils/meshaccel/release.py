@@ -17,6 +17,8 @@ from .system import files
 
 OBJECT_SUFFIX = ".bpf.o"
 SOURCE_SUFFIX = ".py"
+#: Of the objects and of their sources, which a node compiles where bcc loads the programs.
+BPF_SUFFIXES = (OBJECT_SUFFIX, ".c", ".h")
 CURRENT = "current"
 
 
@@ -35,7 +37,7 @@ def installed_digest(directory: str) -> str | None:
         return None
     contents: dict[str, bytes] = {}
     for parent, _, names in os.walk(directory):
-        for name in (name for name in names if name.endswith((SOURCE_SUFFIX, OBJECT_SUFFIX))):
+        for name in (name for name in names if name.endswith((SOURCE_SUFFIX, *BPF_SUFFIXES))):
             path = os.path.join(parent, name)
             contents[os.path.relpath(path, directory)] = files.read(path) or b""
     return digest_of(contents)

@@ -21,7 +21,7 @@ import zlib
 from collections.abc import Mapping
 
 from .errors import InvalidInput
-from .release import OBJECT_SUFFIX, SOURCE_SUFFIX, digest_of
+from .release import BPF_SUFFIXES, OBJECT_SUFFIX, SOURCE_SUFFIX, digest_of
 from .system import files
 
 PACKAGE = "meshaccel"
@@ -31,17 +31,18 @@ OBJECT_DIGEST_CHARACTERS = 16
 
 
 def collect(package_directory: str, object_directory: str) -> dict[str, bytes]:
-    """Reads the files of a release, by their name in it."""
+    """Reads the files of a release, by their name in it. The objects' sources lie beside them."""
     contents: dict[str, bytes] = {}
     for directory, _, names in os.walk(package_directory):
         for name in (name for name in names if name.endswith(SOURCE_SUFFIX)):
             path = os.path.join(directory, name)
             relative = os.path.relpath(path, package_directory)
             contents[os.path.join(PACKAGE, relative)] = read_bytes(path)
-    for name in sorted(os.listdir(object_directory)):
-        if name.endswith(OBJECT_SUFFIX):
-            path = os.path.join(object_directory, name)
-            contents[os.path.join(OBJECT_DIRECTORY, name)] = read_bytes(path)
+    for directory, _, names in os.walk(object_directory):
+        for name in (name for name in names if name.endswith(BPF_SUFFIXES)):
+            path = os.path.join(directory, name)
+            relative = os.path.relpath(path, object_directory)
+            contents[os.path.join(OBJECT_DIRECTORY, relative)] = read_bytes(path)
     return contents
 
 

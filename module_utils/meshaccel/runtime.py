@@ -44,7 +44,8 @@ STARTED_AFTER = (
 UNIT_NAMES = re.compile(
     r"[A-Za-z0-9:_.\\-]+(@[A-Za-z0-9:_.\\-]*)?\.(service|socket|target|slice|scope|mount)"
 )
-#: One that hangs must not keep the node from starting: it is ended, and undone, after so long.
+#: One that hangs must not keep the node from starting: it is ended, and undone, after so long. Where the
+#: loader is bcc, a slow node compiles for minutes.
 UNIT = """# Written by meshaccel.
 [Unit]
 Description=Bring back the accelerators of meshaccel
@@ -56,7 +57,7 @@ ConditionPathExists={configuration}
 [Service]
 Type=oneshot
 RemainAfterExit=yes
-TimeoutStartSec=180
+TimeoutStartSec=600
 ExecStart={command} restore
 
 [Install]

@@ -17,6 +17,7 @@ from meshaccel.accelerators.sockops.inspection import layout, reading
 from meshaccel.accelerators.sockops.inspection.sockets import InspectedSocket, Pair, pairs
 from meshaccel.accelerators.sockops.observe import Places, observe_loaded
 from meshaccel.bpf import attach, layouts
+from meshaccel.bpf.loaders import Loader
 from meshaccel.errors import Unsupported
 from meshaccel.model import Mode
 from meshaccel.paths import sibling_object
@@ -45,7 +46,7 @@ def inspected(node: Sockops) -> list[InspectedSocket]:
     loaded = observe_loaded(Places.of(node.paths), node.hierarchy, {})
     assert loaded is not None
     namespaces = reading.namespaces_of(loaded, node.hierarchy)
-    return reading.inspect(Places.of(node.paths), object_of(node), namespaces)
+    return reading.inspect(Places.of(node.paths), object_of(node), Loader.LIBBPF, namespaces)
 
 
 def object_of(node: Sockops) -> str:
@@ -208,11 +209,11 @@ def test_an_object_that_the_kernel_does_not_take_is_told_with_the_lowest_kernel(
     # The name of the helper's program type: libbpf then knows no such program.
     damaged.write_bytes(Path(object_of(node)).read_bytes().replace(b"iter/tcp\0", b"iter/tcq\0"))
     with pytest.raises(Unsupported, match=r"Linux 5\.12 or newer"):
-        reading.inspect(Places.of(node.paths), str(damaged), [])
+        reading.inspect(Places.of(node.paths), str(damaged), Loader.LIBBPF, [])
 
 
 def test_a_namespace_that_is_gone_is_left_out(node: Sockops) -> None:
-    assert reading.inspect(Places.of(node.paths), object_of(node), ["/proc/0/ns/net"]) == []
+    assert reading.inspect(Places.of(node.paths), object_of(node), Loader.LIBBPF, ["/proc/0/ns/net"]) == []
 
 
 def test_a_thread_comes_back_from_a_namespace_after_errors_and_leaves_others_where_they_are() -> None:

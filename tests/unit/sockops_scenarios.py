@@ -16,6 +16,7 @@ from meshaccel.accelerators.sockops.desired import CgroupWish, Desired
 from meshaccel.accelerators.sockops.object_file import ObjectFile
 from meshaccel.accelerators.sockops.plan import make_plan
 from meshaccel.accelerators.sockops.ports import PortRange
+from meshaccel.bpf.loaders import Loader
 from meshaccel.bpf.ownership import Bpffs
 from meshaccel.holds import Hold
 from meshaccel.model import Mode
@@ -166,6 +167,7 @@ presents = st.builds(
     maximum_connections=capacities,
     receive_memory_limit=limits,
     adopt_existing=st.booleans(),
+    loader=st.sampled_from(Loader),
 )
 absents = presents.map(lambda desired: replace(desired, present=False))
 

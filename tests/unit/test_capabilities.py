@@ -23,7 +23,12 @@ from meshaccel.system import mounts
 BPF = Path(__file__).resolve().parents[2] / "bpf"
 #: All of the object's source.
 SOURCE = "".join(
-    path.read_text(encoding="utf-8") for path in [BPF / "sockops.bpf.c", *sorted(BPF.glob("sockops/*.h"))]
+    path.read_text(encoding="utf-8")
+    for path in [
+        BPF / "sockops.bpf.c",
+        *sorted(BPF.glob("sockops/*.h")),
+        BPF / "include" / "meshaccel" / "built_ahead.h",
+    ]
 )
 
 #: The helpers of the BPF object that need no probe of their own: as old as the program types themselves.

@@ -278,7 +278,13 @@ def sources(tmp_path: Path) -> tuple[Path, Path]:
     package, objects = tmp_path / "package", tmp_path / "objects"
     (package / "system" / "__pycache__").mkdir(parents=True)
     objects.mkdir()
-    for path in (package / "__init__.py", package / "system" / "files.py", objects / "sockops.bpf.o"):
+    (objects / "source").mkdir()
+    for path in (
+        package / "__init__.py",
+        package / "system" / "files.py",
+        objects / "sockops.bpf.o",
+        objects / "source" / "sockops.bpf.c",
+    ):
         path.write_text(path.name)
     for path in (
         package / "notes.txt",
@@ -289,12 +295,15 @@ def sources(tmp_path: Path) -> tuple[Path, Path]:
     return package, objects
 
 
-def test_a_release_is_the_package_and_the_bpf_objects_and_nothing_else(sources: tuple[Path, Path]) -> None:
+def test_a_release_is_the_package_and_the_bpf_objects_with_their_sources_and_nothing_else(
+    sources: tuple[Path, Path],
+) -> None:
     manifest, archive = release_archive.build(*map(str, sources))
     assert release_archive.unpack(archive) == {
         "meshaccel/__init__.py": b"__init__.py",
         "meshaccel/system/files.py": b"files.py",
         "bpf/sockops.bpf.o": b"sockops.bpf.o",
+        "bpf/source/sockops.bpf.c": b"sockops.bpf.c",
     }
     assert manifest["digest"] == release.digest_of(release_archive.unpack(archive))
 

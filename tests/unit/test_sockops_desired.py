@@ -226,6 +226,7 @@ REFUSED: dict[str, tuple[dict[Any, Json], tuple[str, str, str]]] = {
     "connections-superscript": ({"maximum_connections": "²"}, ("whole number", "²", "correct")),
     "connections-empty": ({"maximum_connections": ""}, ("whole number", "''", "correct")),
     "connections-of-5000-digits": ({"maximum_connections": "9" * 5000}, ("number", "999", "correct")),
+    "loader-misspelt": ({"loader": "bbc"}, ("libbpf, bcc", "'bbc'", "correct")),
     "adopt-a-word": ({"adopt_existing": "sometimes"}, ("true or false", "'sometimes'", "correct")),
     "memory-too-small": ({"receive_memory_limit": 65535}, ("from 65536", "65535", "correct")),
     "memory-too-large": ({"receive_memory_limit": 2**30 + 1}, ("1073741824", "1073741825", "correct")),

@@ -150,7 +150,9 @@ def test_a_failure_while_tidying_leaves_nothing_else_to_do(scenario: Scenario) -
     tidying = {action.summary for action in scenario.plan() if action.tidies}
     for error, failed in failures(scenario):
         if error.wanted in tidying:
-            assert {action.summary for action in failed.plan()} <= tidying
+            # A run that does anything adopts as well, again and again if it has to.
+            left = {action.summary for action in failed.plan() if action.kind != "sockops.adopt"}
+            assert left <= tidying
 
 
 def failures(scenario: Scenario) -> Iterator[tuple[ApplyFailed, Scenario]]:

@@ -180,7 +180,7 @@ def test_a_machine_that_does_not_start_is_told_and_destroyed(tmp_path: Path, vag
     vagrant.answer("up", "the reason\n\tfrom /some/program.rb:1\n", status=1)
     with pytest.raises(VagrantError, match=r"vagrant up ended with 1:\nthe reason$"):
         Machine("sockops", tmp_path / "state").start({machine.BOX_VARIABLE: "some/box"})
-    assert vagrant.calls()[-1] == "sockops : destroy --force"
+    assert vagrant.calls()[-1] == "sockops some/box: destroy --force"
     assert not (tmp_path / "state").exists()
 
 

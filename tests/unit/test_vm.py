@@ -334,6 +334,13 @@ def test_a_snapshot_that_fails_and_an_emulator_that_goes_are_errors(answering: P
             monitor.quit()
 
 
+def test_a_variant_is_another_image_with_packages_of_its_own() -> None:
+    plain, bcc = (Recipe.of(DEFAULT_KERNEL, variant) for variant in ("plain", "bcc"))
+    assert plain == Recipe(KERNELS[DEFAULT_KERNEL])
+    assert set(bcc.packages) - set(plain.packages) == {"python3-bpfcc", "linux-headers-cloud-amd64"}
+    assert bcc.digest() != plain.digest()
+
+
 # ---- Molecule ----
 
 
@@ -349,7 +356,7 @@ def test_every_playbook_of_a_scenario_is_there(scenario: Path) -> None:
     for name in (*playbooks.values(), *named, *default):
         assert (scenario.parent / name).is_file(), name
     for platform in own["platforms"]:
-        assert {"name", "kernel"} <= set(platform) <= {"name", "kernel", "address"}
+        assert {"name", "kernel"} <= set(platform) <= {"name", "kernel", "address", "variant"}
     assert {"converge", "verify"} <= set(sequence)
     assert {"check", "idempotence"} <= set(base["scenario"]["test_sequence"])
 

@@ -12,7 +12,14 @@ from tests.vm.archive import ArchiveUnknownError
 from tests.vm.build import DIRECTORY, GUESTS, Builder, BuildError
 from tests.vm.guest import ADDRESS, USER, Guest, GuestError
 from tests.vm.network import AddressError, Membership, join
-from tests.vm.recipe import DEFAULT_KERNEL, KERNELS, SCENARIO_KERNELS, Recipe
+from tests.vm.recipe import (
+    DEFAULT_KERNEL,
+    DEFAULT_VARIANT,
+    KERNELS,
+    SCENARIO_KERNELS,
+    VARIANTS,
+    Recipe,
+)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -26,11 +33,12 @@ def main(arguments: list[str] | None = None) -> int:
     start = commands.add_parser("start", help="start a guest and print how to log in, as JSON")
     start.add_argument("name")
     start.add_argument("--kernel", default=DEFAULT_KERNEL, choices=KERNELS)
+    start.add_argument("--variant", default=DEFAULT_VARIANT, choices=VARIANTS)
     start.add_argument("--network", help="a network of guests to be in, with --address")
     start.add_argument("--address", help="its own address there, such as 10.77.0.1/24")
     for name, what in (
         ("stop", "end a guest and remove its disk"),
-        ("reboot", "reboot a guest and wait until it can be logged in to"),
+        ("reboot", "reboot a guest and wait until its units are started"),
         ("login", "log in, or run a command"),
     ):
         command = commands.add_parser(name, help=what)
@@ -55,14 +63,14 @@ def main(arguments: list[str] | None = None) -> int:
 def build(options: argparse.Namespace) -> int:
     """Build the images of these kernels, by default of one."""
     for name in options.kernels or [DEFAULT_KERNEL]:
-        image = Builder(DIRECTORY).provide(Recipe(KERNELS[name]))
+        image = Builder(DIRECTORY).provide(Recipe.of(name))
         print(f"{name}: {image.directory}")
     return 0
 
 
 def start(options: argparse.Namespace) -> int:
     """Start a guest, building its image if it is not there."""
-    image = Builder(DIRECTORY).provide(Recipe(KERNELS[options.kernel]))
+    image = Builder(DIRECTORY).provide(Recipe.of(options.kernel, options.variant))
     guest = Guest.start(image, GUESTS / options.name, membership(options) if options.network else None)
     found = {"address": ADDRESS, "port": guest.port, "user": USER, "options": guest.login_options()}
     print(json.dumps(found))

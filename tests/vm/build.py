@@ -74,7 +74,7 @@ class Builder:
         made.directory.mkdir()
         found = archive.find()
         userland = self._userland(recipe, found, work)
-        (root / "usr/lib/modules").mkdir(parents=True)
+        root.mkdir()
         self._run("unpacking the userland", ["tar", "-C", str(root), "-xf", str(userland)])
         with step(f"fetching {recipe.kernel.package} of {recipe.kernel.suite}"):
             packages = kernel_package.fetch(recipe.kernel, found, work)
@@ -85,8 +85,9 @@ class Builder:
         modules = kernel_package.modules(unpacked)
         release = modules.name
         shutil.copy(kernel_package.kernel(unpacked), made.kernel)
-        # Not unpacked into the guest's root: its /lib is a link, the package's is a folder.
-        modules.rename(root / "usr/lib/modules" / release)
+        # Not unpacked into the guest's root: its /lib is a link, the package's is a folder. With the
+        # kernel's headers installed there is a folder of this release already.
+        shutil.copytree(modules, root / "usr/lib/modules" / release, symlinks=True, dirs_exist_ok=True)
         self._run("listing its modules", ["chroot", str(root), "depmod", release])
         with step("settling the guest"):
             self._settle(recipe, root, made)

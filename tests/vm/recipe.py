@@ -95,6 +95,13 @@ KERNELS: dict[str, Kernel] = {
 DEFAULT_KERNEL = next(iter(KERNELS))
 #: Those that the scenarios are for: sockops needs 5.11.
 SCENARIO_KERNELS = ("6.1", "6.12", "newest")
+#: Packages that a guest has beside PACKAGES, by the name that --variant takes. The first is the default.
+VARIANTS: dict[str, tuple[str, ...]] = {
+    "plain": (),
+    # For sockops_loader bcc. The headers are those of the userland's own kernel, 6.1.
+    "bcc": ("python3-bpfcc", "linux-headers-cloud-amd64"),
+}
+DEFAULT_VARIANT = next(iter(VARIANTS))
 
 
 @dataclass(frozen=True)
@@ -108,6 +115,11 @@ class Recipe:
     enabled_units: tuple[str, ...] = ENABLED_UNITS
     boot_modules: tuple[str, ...] = BOOT_MODULES
     machine: tuple[str, ...] = emulator.MACHINE
+
+    @classmethod
+    def of(cls, kernel: str, variant: str = DEFAULT_VARIANT) -> Recipe:
+        """Return the recipe of a kernel and a variant, by their names."""
+        return cls(KERNELS[kernel], packages=(*PACKAGES, *VARIANTS[variant]))
 
     def digest(self) -> str:
         """Return the name of its image: a hash of all that goes into it."""

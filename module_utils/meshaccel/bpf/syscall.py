@@ -1,6 +1,6 @@
 # Copyright (c) meshaccel contributors
 # SPDX-License-Identifier: Apache-2.0
-"""bpf(2) itself, for probes: creates single maps and loads single programs.
+"""bpf(2) itself: creates single maps and loads single programs.
 
 libbpf's wrappers for these two changed between 0.5 and 1.x, the system call
 did not; and a probe has to answer on a node without libbpf as well.
@@ -8,12 +8,14 @@ did not; and a probe has to answer on a node without libbpf as well.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import resource
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from ..errors import Unsupported
 from .libbpf import BpfError
@@ -34,7 +36,10 @@ PROGRAM_LOAD = 5
 BTF_LOAD = 18
 
 LICENSE = b"GPL"
-VERIFIER_LOG_BYTES = 65536
+PROBE_NAME = "meshaccel_probe"
+NAME_BYTES = 16
+#: The end of a log is what counts, and before 6.4 the kernel keeps its beginning.
+VERIFIER_LOG_BYTES = 16 << 20
 VERIFIER_LOG_LEVEL = 1
 #: What the verifier says of itself, after the reason.
 VERIFIER_STATISTICS = ("processed ", "verification time ", "stack depth ")
@@ -109,27 +114,41 @@ class _BtfLoad(ctypes.Structure):
     ]
 
 
-def create_map(
-    kind: int, *, key_size: int, value_size: int, entries: int, flags: int = 0, integer_btf: int = 0
-) -> int:
-    """Creates a map and returns its descriptor.
+@dataclass(frozen=True)
+class Description:
+    """A map's name, and the types of its key and value, by their ids in loaded BTF."""
 
-    ``integer_btf``: from load_integer_btf(), for a map type that wants its key
-    and value described; both are then a C int. Raises BpfError.
-    """
-    described = INTEGER_TYPE if integer_btf else 0
+    name: str
+    btf: int = 0
+    key_type: int = 0
+    value_type: int = 0
+
+
+PROBE = Description(PROBE_NAME)
+
+
+def create_map(
+    kind: int,
+    *,
+    key_size: int,
+    value_size: int,
+    entries: int,
+    flags: int = 0,
+    description: Description = PROBE,
+) -> int:
+    """Creates a map and returns its descriptor; raises BpfError. Some types want their key's and value's."""
     attributes = _MapCreate(
         type=kind,
         key_size=key_size,
         value_size=value_size,
         maximum_entries=entries,
         flags=flags,
-        name=b"meshaccel_probe",
-        btf=integer_btf,
-        btf_key_type=described,
-        btf_value_type=described,
+        name=short_name(description.name),
+        btf=description.btf,
+        btf_key_type=description.key_type,
+        btf_value_type=description.value_type,
     )
-    return _call(f"create a map of type {kind}", MAP_CREATE, attributes)
+    return _call(f"create the map {description.name} of type {kind}", MAP_CREATE, attributes)
 
 
 def update_socket_map(socket_map: int, index: int, socket: int) -> None:
@@ -139,37 +158,54 @@ def update_socket_map(socket_map: int, index: int, socket: int) -> None:
     _call("put a socket into a map", MAP_UPDATE_ELEMENT, attributes)
 
 
-def load_program(kind: int, instructions: bytes, *, attach_type: int = 0, attach_btf_id: int = 0) -> int:
+def load_program(
+    kind: int,
+    instructions: bytes,
+    *,
+    attach_type: int = 0,
+    attach_btf_id: int = 0,
+    name: str = PROBE_NAME,
+    lines: int = 1,
+) -> int:
     """Has the verifier check a program and returns its descriptor.
 
-    Raises BpfError whose message is the verifier's reason.
+    Raises BpfError whose messages are the last ``lines`` of the verifier's reason.
     """
+    what = f"load the program {name} of type {kind}"
     text = ctypes.create_string_buffer(instructions, len(instructions))
     license_text = ctypes.create_string_buffer(LICENSE)
-    log = ctypes.create_string_buffer(VERIFIER_LOG_BYTES)
     attributes = _ProgramLoad(
         type=kind,
         instruction_count=len(instructions) // 8,
         instructions=ctypes.addressof(text),
         license=ctypes.addressof(license_text),
-        log_level=VERIFIER_LOG_LEVEL,
-        log_size=VERIFIER_LOG_BYTES,
-        log_buffer=ctypes.addressof(log),
-        name=b"meshaccel_probe",
+        name=short_name(name),
         expected_attach_type=attach_type,
         attach_btf_id=attach_btf_id,
     )
+    with contextlib.suppress(BpfError):
+        return _call(what, PROGRAM_LOAD, attributes)
+    # Once more for the reason: a log costs time, and one that does not fit is an error.
+    log = ctypes.create_string_buffer(VERIFIER_LOG_BYTES)
+    attributes.log_level = VERIFIER_LOG_LEVEL
+    attributes.log_size = VERIFIER_LOG_BYTES
+    attributes.log_buffer = ctypes.addressof(log)
     try:
-        return _call(f"load a program of type {kind}", PROGRAM_LOAD, attributes)
+        return _call(what, PROGRAM_LOAD, attributes)
     except BpfError as error:
-        raise BpfError(error.errno or 0, f"load a program of type {kind}", verdict(log.value)) from error
+        raise BpfError(error.errno or 0, what, verdict(log.value, lines)) from error
 
 
-def verdict(log: bytes) -> tuple[str, ...]:
-    """Returns the verifier's reason: the last line of its log that is no statistics."""
+def short_name(name: str) -> bytes:
+    """Returns a name as the kernel keeps it."""
+    return name.encode()[: NAME_BYTES - 1]
+
+
+def verdict(log: bytes, count: int = 1) -> tuple[str, ...]:
+    """Returns the verifier's reason: the last lines of its log that are no statistics."""
     lines = log.decode(errors="replace").splitlines()
     reasons = [line for line in lines if line.strip() and not line.startswith(VERIFIER_STATISTICS)]
-    return tuple(reasons[-1:])
+    return tuple(reasons[-count:])
 
 
 #: The id that load_integer_btf gives its one type.

@@ -43,8 +43,16 @@ SOCKOPS_NEEDS: tuple[str, ...] = (
     "sockmap_receive_accounting",
 )
 
-#: By accelerator.
-NEEDS: Mapping[str, tuple[str, ...]] = {"sockops": SOCKOPS_NEEDS}
+#: What of it the loader bcc does without. On a kernel without BTF nothing goes over the table's sockets.
+NEEDED_BY_LIBBPF = frozenset(
+    {"kernel_btf", "sock_ops_skc_to_tcp_sock", "sk_msg_skc_to_tcp_sock", "sockmap_iterator"}
+)
+
+#: By accelerator, and for sockops by its loader.
+NEEDS: Mapping[str, tuple[str, ...]] = {
+    "sockops": SOCKOPS_NEEDS,
+    "sockops_bcc": tuple(name for name in SOCKOPS_NEEDS if name not in NEEDED_BY_LIBBPF),
+}
 
 
 def require(capabilities: Mapping[str, Capability], names: Iterable[str], for_what: str) -> None:

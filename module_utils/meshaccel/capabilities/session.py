@@ -77,7 +77,9 @@ class Session:
                 value_size=4,
                 entries=0,
                 flags=NO_PREALLOCATION,
-                integer_btf=integer,
+                description=syscall.Description(
+                    syscall.PROBE_NAME, integer, syscall.INTEGER_TYPE, syscall.INTEGER_TYPE
+                ),
             )
         )
 

@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from ...bpf.loaders import Loader
 from ...errors import InvalidInput
 from ...model import Json, Mode
 from ...system import cgroups
@@ -37,11 +38,12 @@ KEYS = frozenset(
         "receive_memory_limit",
         "adopt_existing",
         "relays",
+        "loader",
         *denial_wishes.KEYS,
     }
 )
 #: Keys that documents of earlier releases do not have; absent means the default.
-LATER_KEYS = frozenset({"adopt_existing", "relays", *denial_wishes.KEYS})
+LATER_KEYS = frozenset({"adopt_existing", "relays", "loader", *denial_wishes.KEYS})
 CGROUP_SELECTORS = ("path", "systemd_unit", "kubernetes_pod")
 CGROUP_KEYS = frozenset({*CGROUP_SELECTORS, "mode", "ports"})
 DOCUMENT_CGROUP_KEYS = frozenset({"label", "candidates", "mode", "ports"})
@@ -73,6 +75,7 @@ class Desired:
     adopt_existing: bool
     denials: denial_wishes.Denials = field(default_factory=denial_wishes.Denials)
     relays: tuple[Relay, ...] = ()
+    loader: Loader = Loader.LIBBPF
 
     def document(self) -> bytes:
         """Returns the file that keeps this wish on the node, for restore."""
@@ -82,6 +85,7 @@ class Desired:
             "maximum_connections": self.maximum_connections,
             "receive_memory_limit": self.receive_memory_limit,
             "adopt_existing": self.adopt_existing,
+            "loader": self.loader.value,
             **self.denials.as_dict(),
             "relays": [relay.as_dict() for relay in self.relays],
             "cgroups": [
@@ -130,6 +134,7 @@ def validated(raw: Mapping[str, Json], wishes: tuple[CgroupWish, ...]) -> Desire
         adopt_existing=boolean(raw, "adopt_existing"),
         denials=denial_wishes.parse(raw),
         relays=parse_relays(raw.get("relays"), any_cgroup=bool(wishes) or raw.get("state") == "absent"),
+        loader=Loader(choice(raw, "loader", tuple(loader.value for loader in Loader), "libbpf")),
     )
 
 

@@ -19,6 +19,7 @@ from contextlib import contextmanager
 
 from ... import holds
 from ...bpf import attach, layouts, libbpf, maps, ownership
+from ...bpf.loaders import Loader
 from ...bpf.objects import BpfObject
 from ...engine import Handler
 from ...errors import MeshaccelError, Unsupported
@@ -26,13 +27,21 @@ from ...model import Json, Mode
 from ...paths import NodePaths
 from ...system import cgroups, files
 from . import NAME, layout
-from .object_file import check_digest
+from .object_file import ObjectFile
 from .observe import Places, list_directory, read_control
 
 RELEASE_DONE = 1
 RELEASE_QUEUE_NOT_EMPTY = 2
 RELEASE_PAUSE_SECONDS = 0.2
 ZERO = 0
+#: What is tried, in this order. The casts are functions that only libbpf finds in the kernel.
+USE_CASTS = {Loader.LIBBPF: (1, 0), Loader.BCC: (0,)}
+
+
+NO_RELEASE = (
+    "this kernel has no BTF, so connections that were accelerated keep their place in the table until they "
+    "close, and go by TCP"
+)
 
 
 class Handlers:
@@ -90,32 +99,32 @@ class Handlers:
 
     def load(self, arguments: Mapping[str, Json]) -> None:
         """Loads the object, switched off, and pins all of it."""
-        path, digest = str(arguments["object"]), str(arguments["digest"])
-        check_object(path, digest)
+        wished = ObjectFile.given(arguments)
+        check_object(wished)
         if os.path.isdir(self._places.root):
             self.unload({})
         self._make_directories()
         sockets = int(arguments["maximum_connections"]) * layout.SOCKETS_PER_CONNECTION
         sizes = dict.fromkeys(("sockets", "socket_slots", "ends"), sockets)
-        with loaded_object(path, sizes) as loaded:
+        with loaded_object(wished, sizes) as loaded:
             for name in layout.MAP_SIZES:
                 maps.pin(loaded.map_descriptor(name), self._places.map(name))
-            self._pin_programs(loaded, digest)
-        self._install_message_programs(digest)
-        self._write_control(Mode.OFF, digest)
+            self._pin_programs(loaded, wished.digest)
+        self._install_message_programs(wished.digest)
+        self._write_control(Mode.OFF, wished.digest)
 
     def load_programs(self, arguments: Mapping[str, Json]) -> None:
         """Loads another version's programs on the maps there are."""
-        path, digest = str(arguments["object"]), str(arguments["digest"])
-        check_object(path, digest)
-        self.discard_programs({"digest": digest})
+        wished = ObjectFile.given(arguments)
+        check_object(wished)
+        self.discard_programs({"digest": wished.digest})
         with contextlib.ExitStack() as stack:
             reused: dict[str, int] = {}
             for name in layout.MAP_SIZES:
                 reused[name] = maps.open_pin(self._places.map(name))
                 stack.callback(os.close, reused[name])
-            with loaded_object(path, {}, reused) as loaded:
-                self._pin_programs(loaded, digest)
+            with loaded_object(wished, {}, reused) as loaded:
+                self._pin_programs(loaded, wished.digest)
 
     def switch_programs(self, arguments: Mapping[str, Json]) -> None:
         """Puts a loaded version in the place of the running one.
@@ -220,7 +229,7 @@ class Handlers:
         from .adoption.service import adopt_live_connections
 
         try:
-            report = adopt_live_connections(str(arguments["object"]), self._places, self._hierarchy)
+            report = adopt_live_connections(ObjectFile.given(arguments), self._places, self._hierarchy)
         except (MeshaccelError, libbpf.BpfError) as error:
             self.notes.append(f"live connections stay on TCP: {error}")
             return
@@ -232,6 +241,9 @@ class Handlers:
         What is not read by the deadline stays readable: such a socket goes on by
         TCP and keeps its queue; a note says how many there are.
         """
+        if not os.path.exists(self._places.program(self._digest(), "meshaccel_release")):
+            self._note_who_stays()
+            return
         time.sleep(float(arguments["settle_seconds"]))
         deadline = time.monotonic() + float(arguments["deadline_seconds"])
         while True:
@@ -248,6 +260,11 @@ class Handlers:
 
     # ---- inside ----
 
+    def _note_who_stays(self) -> None:
+        with maps.Map.pinned(self._places.map("sockets"), ctypes.c_uint64, ctypes.c_uint64) as sockets:
+            if next(sockets.keys(), None) is not None:
+                self.notes.append(NO_RELEASE)
+
     def _release_pass(self) -> list[int]:
         release = self._program(self._digest(), "meshaccel_release")
         with release as program, opened(self._places.map("sockets")) as sockets:
@@ -262,7 +279,7 @@ class Handlers:
 
     def _pin_programs(self, loaded: BpfObject, digest: str) -> None:
         make_pin_directory(self._places.programs(digest))
-        for name in layout.PROGRAMS:
+        for name in layout.programs():
             maps.pin(loaded.program_descriptor(name), self._places.program(digest, name))
 
     def _install_message_programs(self, digest: str) -> None:
@@ -327,15 +344,16 @@ def opened(pin: str) -> Iterator[int]:
 
 @contextmanager
 def loaded_object(
-    path: str, sizes: Mapping[str, int], reused: Mapping[str, int] | None = None
+    wished: ObjectFile, sizes: Mapping[str, int], reused: Mapping[str, int] | None = None
 ) -> Iterator[BpfObject]:
     """Loads the object with the fastest way to a peer that the verifier takes.
 
     Raises Unsupported with the end of the verifier's log when it takes neither.
     """
     failures: list[str] = []
-    for use_casts in (1, 0):
-        with BpfObject(path) as candidate:
+    path = wished.path
+    for use_casts in USE_CASTS[wished.loader]:
+        with wished.loader.open(path) as candidate:
             candidate.set_constants({"use_casts": use_casts})
             for name, entries in sizes.items():
                 candidate.set_maximum_entries(name, entries)
@@ -353,7 +371,8 @@ def loaded_object(
     raise Unsupported(
         wanted=f"the kernel to load {path}",
         found=failures[-1],
-        remedy="node_capabilities says what this kernel lacks; 6.1 and newer are known to do",
+        remedy="node_capabilities says what this kernel lacks; 6.1 and newer are known to do; "
+        "one without BTF does with sockops_loader bcc",
     )
 
 
@@ -366,13 +385,13 @@ def not_permitted(path: str, error: libbpf.BpfError) -> Unsupported:
     )
 
 
-def check_object(path: str, digest: str) -> None:
+def check_object(wished: ObjectFile) -> None:
     """Checks that an object file is the one the plan was made for, and ours.
 
     Raises NotOurs or MeshaccelError.
     """
-    check_digest(path, digest)
-    layouts.check(path, layout.STRUCTURES)
+    wished.check()
+    layouts.check(wished.path, layout.STRUCTURES)
 
 
 def make_pin_directory(path: str) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import ctypes
 
+from ...bpf.loaders import kernel_has_btf
 from ...model import Mode
 
 POLICIES = 256
@@ -196,6 +197,11 @@ PROGRAMS: tuple[str, ...] = (
     "meshaccel_connection",
     "meshaccel_message",
     "meshaccel_message_logic",
-    "meshaccel_release",
-    "meshaccel_deny",
 )
+#: Those that go over the table's sockets, which takes a kernel with BTF.
+ITERATORS: tuple[str, ...] = ("meshaccel_release", "meshaccel_deny")
+
+
+def programs() -> tuple[str, ...]:
+    """Returns the programs that this kernel takes; each has a pin."""
+    return (*PROGRAMS, *(ITERATORS if kernel_has_btf() else ()))

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import os
@@ -12,8 +13,9 @@ from dataclasses import dataclass, field, replace
 
 from ... import holds
 from ...bpf import attach, libbpf, maps, ownership
+from ...bpf.loaders import Loader
 from ...bpf.pins import PinPlaces
-from ...errors import Unsupported
+from ...errors import InvalidInput, Unsupported
 from ...model import Mode
 from ...paths import NodePaths
 from ...system import cgroups, files
@@ -21,7 +23,7 @@ from . import NAME, layout
 from .denials import table
 from .denials.networks import DeniedNetwork
 from .denials.observe import Denied, look
-from .desired import Desired
+from .desired import Desired, load_document
 from .object_file import ObjectFile, Objects
 from .ports import PortRange
 from .relays import observe as relays
@@ -125,6 +127,14 @@ def observe(
     )
 
 
+def kept_loader(paths: NodePaths) -> Loader:
+    """Returns who loads by the wish kept on the node; the default where none is kept or it is damaged."""
+    content = files.read(paths.desired(NAME))
+    with contextlib.suppress(InvalidInput):
+        return load_document(content, paths.desired(NAME)).loader if content else Loader.LIBBPF
+    return Loader.LIBBPF
+
+
 def denied_here(desired: Desired, hierarchy: cgroups.Hierarchy) -> Denied:
     """Looks at what a wish denies, for observe(). Once in a run: it changes by itself.
 
@@ -151,7 +161,7 @@ def observe_loaded(places: Places, hierarchy: cgroups.Hierarchy, known: Mapping[
         return Loaded(complete=False, attachments=())
     control = read_control(places)
     digest = control.digest
-    if not all(os.path.exists(places.program(digest, name)) for name in layout.PROGRAMS):
+    if not all(os.path.exists(places.program(digest, name)) for name in layout.programs()):
         return Loaded(complete=False, attachments=())
     shapes = {name: map_shape(places.map(name)) for name in layout.MAP_SIZES}
     same_layout = all(

@@ -44,7 +44,7 @@ def make_plan(desired: Desired, observed: Observed, paths: NodePaths, *, skip_mi
     resolved = resolve(desired, observed)
     if resolved.missing and not skip_missing:
         raise missing_cgroups(desired, resolved)
-    object_file = require_object(observed)
+    object_file = require_object(observed.object_file)
     plan = list(ownership.mounting(observed.bpffs, paths))
     loaded, relays_found = observed.loaded, observed.relays
     relays_wished = wished_relays(desired, observed, resolved)
@@ -103,10 +103,9 @@ def load_action(object_file: ObjectFile, maximum_connections: int) -> Action:
     """Builds the load of an object and its way back."""
     return Action(
         "sockops.load",
-        f"load sockops {object_file.digest} for {maximum_connections} connections",
+        f"load sockops {object_file} for {maximum_connections} connections",
         {
-            "object": object_file.path,
-            "digest": object_file.digest,
+            **object_file.arguments(),
             "maximum_connections": maximum_connections,
         },
         (Action("sockops.unload", "unload sockops"),),
@@ -154,8 +153,8 @@ def updating(loaded: Loaded, object_file: ObjectFile) -> Plan:
     return (
         Action(
             "sockops.load_programs",
-            f"load sockops {object_file.digest} beside {loaded.digest}",
-            {"object": object_file.path, "digest": object_file.digest},
+            f"load sockops {object_file} beside {loaded.digest}",
+            object_file.arguments(),
             (discard_programs(object_file.digest),),
         ),
         switch_programs(object_file.digest, (switch_programs(loaded.digest, ()),)),
@@ -231,7 +230,7 @@ def adopt_action(object_file: ObjectFile) -> Action:
     return Action(
         "sockops.adopt",
         "take over the live connections between opted-in cgroups",
-        {"object": object_file.path},
+        object_file.arguments(),
     )
 
 
@@ -387,12 +386,12 @@ def hold_arguments(hold: Hold) -> dict[str, Json]:
     }
 
 
-def require_object(observed: Observed) -> ObjectFile:
+def require_object(object_file: ObjectFile | None) -> ObjectFile:
     """Returns the object that is to run; raises Unsupported when it is not installed."""
-    if observed.object_file is None:
+    if object_file is None:
         raise Unsupported(
             wanted="the BPF object of sockops on the node",
             found="none installed",
             remedy="run the role node_runtime first (playbooks/site.yml does)",
         )
-    return observed.object_file
+    return object_file

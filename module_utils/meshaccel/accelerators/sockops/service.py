@@ -23,9 +23,9 @@ from .denials.plan import describe as describe_denied
 from .description import describe, describe_observed
 from .desired import Desired, load_document, parse
 from .handlers import Handlers
-from .object_file import Objects
-from .observe import Observed, Places, denied_here, observe, observe_loaded, pins_complete
-from .plan import make_plan, switched_off
+from .object_file import Objects, observe_object
+from .observe import Observed, Places, denied_here, kept_loader, observe, observe_loaded, pins_complete
+from .plan import make_plan, require_object, switched_off
 from .relays.handlers import RelayHandlers
 from .relays.observe import Places as RelayPlaces
 from .relays.status import relays_status
@@ -67,7 +67,8 @@ class Sockops:
 
     def observe(self, desired: Desired, denied: Denied) -> Observed:
         """Reads the node's state for a wish, and for what it denies here."""
-        objects = Objects.find(self.object_path, self.expected_digest, self.expected_relay_digest)
+        loader = desired.loader if desired.present else kept_loader(self.paths)
+        objects = Objects.find(self.object_path, self.expected_digest, self.expected_relay_digest, loader)
         return observe(desired, self.paths, self.hierarchy, objects, denied=denied)
 
     def converge(
@@ -184,7 +185,8 @@ class Sockops:
         # Reading sockets costs imports that nothing else here has a use for.
         from .adoption.service import adopt_live_connections
 
-        return str(adopt_live_connections(self.object_path, Places.of(self.paths), self.hierarchy))
+        installed = require_object(observe_object(self.object_path, kept_loader(self.paths)))
+        return str(adopt_live_connections(installed, Places.of(self.paths), self.hierarchy))
 
     def release(self) -> tuple[str, ...]:
         """Gives connections that are switched off back to plain TCP.

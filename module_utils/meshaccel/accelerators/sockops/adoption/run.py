@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ....bpf import attach, layouts, maps
+from ....bpf.loaders import Loader
 from ....bpf.objects import BpfObject
 from ....system import network_namespaces
 from .. import layout as sockops_layout
@@ -47,7 +48,9 @@ class Report:
         return f"{share}; left on TCP: {reasons}" if reasons else share
 
 
-def adopt(object_path: str, places: Places, candidates: Candidates, namespaces: Sequence[str]) -> Report:
+def adopt(
+    object_path: str, loader: Loader, places: Places, candidates: Candidates, namespaces: Sequence[str]
+) -> Report:
     """Adopts connections, in all network namespaces; takes half a second, at most some five.
 
     ``namespaces`` are paths that open to namespaces. A connection whose
@@ -57,7 +60,7 @@ def adopt(object_path: str, places: Places, candidates: Candidates, namespaces: 
     ends = [end for connection in candidates.connections for end in connection]
     if not ends:
         return Report(0, 0, candidates.left)
-    with adoption_object(object_path, places, len(ends)) as loaded:
+    with adoption_object(object_path, loader, places, len(ends)) as loaded:
         program = loaded.program_descriptor(layout.PROGRAM)
         adoptions = maps.Map(loaded.map_descriptor("adoptions"), ctypes.c_uint64, layout.Adoption)
         sockets = maps.Map(loaded.map_descriptor("sockets"), ctypes.c_uint64, ctypes.c_uint64)
@@ -75,10 +78,10 @@ def adopt(object_path: str, places: Places, candidates: Candidates, namespaces: 
 
 
 @contextlib.contextmanager
-def adoption_object(path: str, places: Places, sockets: int) -> Iterator[BpfObject]:
+def adoption_object(path: str, loader: Loader, places: Places, sockets: int) -> Iterator[BpfObject]:
     """Loads the iterator on the maps of the sockops that is loaded, for so many sockets."""
     layouts.check(path, layout.STRUCTURES)
-    with BpfObject(path) as candidate, contextlib.ExitStack() as pins:
+    with loader.open(path) as candidate, contextlib.ExitStack() as pins:
         for name in sockops_layout.MAP_SIZES:
             if name in candidate.map_names():
                 candidate.reuse_map(name, pins.enter_context(opened(places.map(name))))

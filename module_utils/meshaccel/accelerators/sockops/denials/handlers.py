@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping
 
@@ -39,7 +40,8 @@ class DenialHandlers:
         """
         networks = tuple(map(parse_network, arguments["networks"]))
         table.write(self._places.maps, networks)
-        if not networks:
+        # Without BTF the kernel takes no such program, and only new connections are denied.
+        if not networks or not os.path.exists(self._deny_program()):
             return
         passes = 0
         while self._deny_pass() or passes < SMALLEST_PASSES:
@@ -48,6 +50,8 @@ class DenialHandlers:
 
     def _deny_pass(self) -> bool:
         """Goes through all sockets once; returns whether one was denied."""
-        program_pin = self._places.program(read_control(self._places).digest, "meshaccel_deny")
-        with opened(program_pin) as program, opened(self._places.map("sockets")) as sockets:
+        with opened(self._deny_program()) as program, opened(self._places.map("sockets")) as sockets:
             return bool(attach.run_map_iterator(program, sockets))
+
+    def _deny_program(self) -> str:
+        return self._places.program(read_control(self._places).digest, "meshaccel_deny")

@@ -19,7 +19,7 @@ from ..desired import load_document
 from ..inspection.reading import inspect, namespaces_of_everyone
 from ..inspection.sockets import InspectedSocket, Pair, pairs
 from ..membership import innermost
-from ..observe import Loaded, Places, observe_loaded
+from ..observe import Loaded, Places, kept_loader, observe_loaded
 from . import programs
 from .decision import explain
 from .model import Connection, End, Explanation, Switches
@@ -59,7 +59,12 @@ def explanations(
             found="it is not, so all traffic is on the kernel's path",
             remedy="run `meshaccel restore` or the playbook",
         )
-    sockets = inspect(places, sibling_object(object_path, inspection.NAME), namespaces_of_everyone())
+    sockets = inspect(
+        places,
+        sibling_object(object_path, inspection.NAME),
+        kept_loader(paths),
+        namespaces_of_everyone(),
+    )
     found = connections(sockets, loaded, hierarchy)
     switches = read_switches(loaded, paths, hierarchy)
     return [explain(each, switches) for each in found if choice.takes(each)]

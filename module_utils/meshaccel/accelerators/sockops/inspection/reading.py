@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from ....bpf import attach, layouts, libbpf
-from ....bpf.objects import BpfObject
+from ....bpf.loaders import Loader
 from ....errors import Unsupported
 from ....system import cgroups, network_namespaces, processes
 from ..handlers import not_permitted, opened
@@ -20,14 +20,16 @@ from . import layout
 from .sockets import Address, Handshake, InspectedSocket, TrackedState
 
 
-def inspect(places: Places, object_path: str, namespaces: Iterable[str]) -> list[InspectedSocket]:
+def inspect(
+    places: Places, object_path: str, loader: Loader, namespaces: Iterable[str]
+) -> list[InspectedSocket]:
     """Returns the TCP sockets of these network namespaces (files that name them) that carry data.
 
     Raises Unsupported when the kernel does not take the program (5.12 and newer
     do), BpfError when sockops is not loaded. A namespace that is gone is left out.
     """
     found: list[InspectedSocket] = []
-    with inspection_program(places, object_path) as program:
+    with inspection_program(places, object_path, loader) as program:
         for namespace in namespaces:
             with contextlib.suppress(FileNotFoundError, ProcessLookupError):
                 with network_namespaces.entered(namespace):
@@ -48,10 +50,10 @@ def namespaces_of_everyone() -> list[str]:
 
 
 @contextmanager
-def inspection_program(places: Places, object_path: str) -> Iterator[int]:
+def inspection_program(places: Places, object_path: str, loader: Loader) -> Iterator[int]:
     """Loads the program beside the accelerator's pinned state; it goes again with the block."""
     layouts.check(object_path, layout.STRUCTURES)
-    with opened(places.map(layout.STATES_MAP)) as states, BpfObject(object_path) as candidate:
+    with opened(places.map(layout.STATES_MAP)) as states, loader.open(object_path) as candidate:
         candidate.reuse_map(layout.STATES_MAP, states)
         try:
             candidate.load()

@@ -23,7 +23,7 @@ from ....errors import Unsupported
 from ....model import Json
 from ....system import cgroups
 from ..handlers import make_pin_directory, opened, remove_tree
-from ..object_file import check_digest
+from ..object_file import ObjectFile
 from . import layout
 from .desired import MOST_RELAYS, Address, Relay, parse_relay
 from .observe import LINKED_PROGRAMS, Places, names_in, pins_complete, read_digest, read_relays
@@ -61,26 +61,26 @@ class RelayHandlers:
 
     def load(self, arguments: Mapping[str, Json]) -> None:
         """Loads the object on the accelerator's switch and policies, with no relay yet."""
-        path, digest = str(arguments["object"]), str(arguments["digest"])
-        check_relay_object(path, digest)
+        wished = ObjectFile.given(arguments)
+        check_relay_object(wished)
         self.unload({})
         for directory in (self._places.root, self._places.maps, self._places.links, self._places.versions):
             make_pin_directory(directory)
         sockets = int(arguments["maximum_connections"]) * SOCKETS_PER_CONNECTION
         sizes = {"relay_sockets": sockets, "relay_ends": sockets}
-        with self._loaded(path, sizes, own_maps=()) as loaded:
+        with self._loaded(wished, sizes, own_maps=()) as loaded:
             for name in layout.MAP_SIZES:
                 maps.pin(loaded.map_descriptor(name), self._places.map(name))
-            self._pin_programs(loaded, digest)
-        self._run(digest)
+            self._pin_programs(loaded, wished.digest)
+        self._run(wished.digest)
 
     def load_programs(self, arguments: Mapping[str, Json]) -> None:
         """Loads another version's programs on the maps there are."""
-        path, digest = str(arguments["object"]), str(arguments["digest"])
-        check_relay_object(path, digest)
-        self.discard({"digest": digest})
-        with self._loaded(path, {}, own_maps=tuple(layout.MAP_SIZES)) as loaded:
-            self._pin_programs(loaded, digest)
+        wished = ObjectFile.given(arguments)
+        check_relay_object(wished)
+        self.discard({"digest": wished.digest})
+        with self._loaded(wished, {}, own_maps=tuple(layout.MAP_SIZES)) as loaded:
+            self._pin_programs(loaded, wished.digest)
 
     def switch(self, arguments: Mapping[str, Json]) -> None:
         """Puts a loaded version in the place of the running one.
@@ -177,11 +177,13 @@ class RelayHandlers:
                 addresses.write(address_key(address), layout.Place(relay=index, side=side))
 
     @contextmanager
-    def _loaded(self, path: str, sizes: Mapping[str, int], own_maps: tuple[str, ...]) -> Iterator[BpfObject]:
+    def _loaded(
+        self, wished: ObjectFile, sizes: Mapping[str, int], own_maps: tuple[str, ...]
+    ) -> Iterator[BpfObject]:
         """Loads the object on maps there are; raises Unsupported with the verifier's reason."""
         pins = {name: self._places.map(name) for name in (*layout.SHARED_MAPS, *own_maps)}
         with contextlib.ExitStack() as stack:
-            candidate = stack.enter_context(BpfObject(path))
+            candidate = stack.enter_context(wished.loader.open(wished.path))
             for name, pin in pins.items():
                 candidate.reuse_map(name, stack.enter_context(opened(pin)))
             for name, entries in sizes.items():
@@ -189,7 +191,7 @@ class RelayHandlers:
             try:
                 candidate.load()
             except libbpf.BpfError as error:
-                raise not_loadable(path, error) from error
+                raise not_loadable(wished.path, error) from error
             yield candidate
 
     def _pin_programs(self, loaded: BpfObject, digest: str) -> None:
@@ -221,13 +223,13 @@ def address_key(address: Address) -> layout.Address:
     return layout.Address(address=words, port=address.port)
 
 
-def check_relay_object(path: str, digest: str) -> None:
+def check_relay_object(wished: ObjectFile) -> None:
     """Checks that an object file is the one the plan was made for, and ours.
 
     Raises NotOurs or MeshaccelError.
     """
-    check_digest(path, digest)
-    layouts.check(path, layout.STRUCTURES)
+    wished.check()
+    layouts.check(wished.path, layout.STRUCTURES)
 
 
 def not_loadable(path: str, error: libbpf.BpfError) -> Unsupported:

@@ -96,10 +96,9 @@ def load(object_file: ObjectFile, maximum_connections: int) -> Action:
     """Builds the load of the object, beside the accelerator's maps, and its way back."""
     return Action(
         "sockops.relays_load",
-        f"load relays {object_file.digest}",
+        f"load relays {object_file}",
         {
-            "object": object_file.path,
-            "digest": object_file.digest,
+            **object_file.arguments(),
             "maximum_connections": maximum_connections,
         },
         (Action("sockops.relays_unload", "unload relays"),),
@@ -111,8 +110,8 @@ def updating(loaded: Loaded, object_file: ObjectFile) -> Plan:
     return (
         Action(
             "sockops.relays_load_programs",
-            f"load relays {object_file.digest} beside {loaded.digest}",
-            {"object": object_file.path, "digest": object_file.digest},
+            f"load relays {object_file} beside {loaded.digest}",
+            object_file.arguments(),
             (discard(object_file.digest),),
         ),
         switch(object_file.digest, (switch(loaded.digest, ()),)),
