@@ -37,11 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
         choices=KERNELS,
         help=f"of the box, where {BOX_VARIABLE} names none",
     )
-    for name, what in (
-        ("stop", "end a machine and remove its disk"),
-        ("reboot", "reboot a machine and wait until its units are started"),
-    ):
-        commands.add_parser(name, help=what).add_argument("name")
+    commands.add_parser("stop", help="end a machine and remove its disk").add_argument("name")
     libvirt_ = commands.add_parser("with-libvirt", help="run a command while libvirt's daemon runs")
     libvirt_.add_argument("words", nargs=argparse.REMAINDER, metavar="WORD")
     options = parser.parse_args(arguments)
@@ -82,12 +78,6 @@ def stop(options: argparse.Namespace) -> int:
     return 0
 
 
-def reboot(options: argparse.Namespace) -> int:
-    """Reboot a machine; prints what systemd says of the outcome."""
-    print(machine(options).reboot())
-    return 0
-
-
 def machine(options: argparse.Namespace) -> Machine:
     """Return the machine that is meant."""
     return Machine(options.name, DIRECTORY / "machines" / options.name)
@@ -101,7 +91,6 @@ def with_libvirt(options: argparse.Namespace) -> int:
 
 COMMANDS = {
     "box": make_boxes,
-    "reboot": reboot,
     "start": start,
     "stop": stop,
     "with-libvirt": with_libvirt,

@@ -20,8 +20,6 @@ NODES_VARIABLE = "MESHACCEL_VAGRANT_NODES"
 SUPERUSER = "root"
 #: Scenarios log in as root, as to the guests of tests/vm. In public boxes another user may become root.
 ADMIT_SUPERUSER = "sudo install -D -m 600 -o root -g root ~/.ssh/authorized_keys /root/.ssh/authorized_keys"
-#: Its exit status is another word for the same.
-SYSTEM_STATE = "systemctl is-system-running --wait || true"
 LOG_TAIL_LINES = 15
 TRACE = "\tfrom "
 
@@ -60,15 +58,6 @@ class Machine:
             "user": SUPERUSER,
             "options": {"IdentityFile": login["IdentityFile"]},
         }
-
-    def reboot(self) -> str:
-        """Reboot it and wait until its units are started; returns systemd's word for the outcome.
-
-        By a new process of the emulator, to which a reboot within the old one may take minutes. Raises
-        VagrantError.
-        """
-        self.call(["reload", "--no-provision"])
-        return self.call(["ssh", self.name, "--command", SYSTEM_STATE]).strip()
 
     def stop(self) -> None:
         """End it and remove its disk; fine when there is none. Raises VagrantError."""
