@@ -107,7 +107,7 @@ def test_one_map_removed(own_node: Sockops, own_cgroups: Cgroups, name: str) -> 
         live.bulk(1_000_000)
 
 
-@pytest.mark.parametrize("name", sorted(layout.PROGRAMS))
+@pytest.mark.parametrize("name", sorted(layout.programs()))
 def test_one_program_removed(own_node: Sockops, own_cgroups: Cgroups, name: str) -> None:
     with (
         one_pod(own_cgroups) as topology,

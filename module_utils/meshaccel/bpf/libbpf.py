@@ -27,6 +27,8 @@ MESSAGE_LINES_KEPT = 12
 #: A verifier log comes as one message; its end is what counts, so it must fit.
 MESSAGE_BYTES = 4 << 20
 WARN_LEVEL = 0
+#: libbpf's own error numbers begin here (libbpf_legacy.h); the C library has no words for them.
+FIRST_OWN_ERROR = 4000
 #: What ends a run. Python drops the exception of a handler that runs in a ctypes callback.
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -109,7 +111,8 @@ class BpfError(OSError):
     """A BPF call failed; ``messages`` is what libbpf printed about it."""
 
     def __init__(self, number: int, what: str, messages: tuple[str, ...] = ()) -> None:
-        super().__init__(number, f"{what}: {os.strerror(number)}")
+        reason = os.strerror(number) if number < FIRST_OWN_ERROR else "libbpf does not take it"
+        super().__init__(number, f"{what}: {reason}")
         self.messages = messages
 
     def __str__(self) -> str:
