@@ -98,6 +98,8 @@ def test_killed_before_any_step(stage: Stage, name: str) -> None:
     assert number == len(ending.steps) > 1
 
 
+# Some hundred runs.
+@pytest.mark.timeout(400)
 @LONG_CHANGES
 def test_killed_within_any_action(stage: Stage, name: str) -> None:
     """Instead of any system call that changes something; each time another remedy comes next."""

@@ -59,6 +59,8 @@ def check_refused(case: Case, before: Seen, ending: Ending, number: int) -> None
     assert case.look().words() == before.words()
 
 
+# Some hundred runs.
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("name", ["first-converge", "update"])
 def test_no_memory_for_any_call(stage: Stage, name: str) -> None:
     """Some are answered by another way to do the same, which is as good."""
