@@ -130,6 +130,10 @@ def reset(connection: Connection) -> str:
     assert readable(reader, SECONDS) == "readable"
     writer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     writer.close()
+    # Over a wire the reset comes a moment later than the bytes.
+    hang_up = select.poll()
+    hang_up.register(reader, 0)
+    assert hang_up.poll(SECONDS * 1000)
     return ", ".join(attempt(lambda: reader.recv(100)) for _ in range(3))
 
 

@@ -23,7 +23,7 @@ PAIRS = 2
 @pytest.fixture
 def guest() -> Iterator[Guest]:
     """A guest of the default kernel that counts, with the load in it."""
-    mesh_load.build(["guest"])
+    mesh_load.build()
     image = Builder(DIRECTORY).provide(Recipe(KERNELS[DEFAULT_KERNEL]))
     with command.counting_guest(image) as started:
         yield started
