@@ -137,7 +137,7 @@ def test_a_helper_that_the_program_type_lacks_is_no_with_the_verifiers_reason() 
 
 
 def test_an_instruction_that_no_kernel_has_is_no() -> None:
-    found = ask_this(programs.load(programs.MESSAGE, lambda _: b"\xff" * 8 + programs.PASS))
+    found = ask_this(programs.load(programs.MESSAGE, lambda _: b"\xff" + bytes(7) + programs.PASS))
 
     assert found.answer is Answer.NO
     assert "unknown opcode" in found.reason
