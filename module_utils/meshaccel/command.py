@@ -122,7 +122,8 @@ def restore(sockops: Sockops) -> None:
         SOCKOPS,
         lambda note: sockops.restore(before_action=note),
         keeps=True,
-        unattended=True,
+        # Where nothing is wished, nothing failed that status would have to show.
+        unattended=os.path.exists(sockops.paths.desired(SOCKOPS)),
     )
     for action in result.actions:
         print(action.summary)
@@ -214,11 +215,11 @@ def unfinished_lines(last_run: dict[str, Json]) -> list[str]:
     """Returns which parts of the node the last run did not bring to their state, and why."""
     lines: list[str] = []
     for name, entry in last_run.items():
-        if entry["phase"] == record.DONE:
+        if entry.get("phase") == record.DONE:
             continue
-        how = "FAILED" if entry["phase"] == record.FAILED else "WAS INTERRUPTED"
-        lines.append(f"{name}  LAST RUN {how}, {entry['time']}; once mended: meshaccel restore")
-        lines += [f"  {line}" for line in entry.get("error", "").splitlines()]
+        how = "FAILED" if entry.get("phase") == record.FAILED else "WAS INTERRUPTED"
+        lines.append(f"{name}  LAST RUN {how}, {entry.get('time')}; once mended: meshaccel restore")
+        lines += [f"  {line}" for line in str(entry.get("error", "")).splitlines()]
     return lines
 
 

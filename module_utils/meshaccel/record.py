@@ -25,7 +25,7 @@ Outcome = TypeVar("Outcome")
 
 
 def read(paths: NodePaths) -> dict[str, Json]:
-    """Returns the record by accelerator; empty when there is none or it is damaged.
+    """Returns the record by accelerator, without what is damaged; empty when there is none.
 
     The record informs; no decision of a plan rests on it.
     """
@@ -36,7 +36,9 @@ def read(paths: NodePaths) -> dict[str, Json]:
         loaded = json.loads(content)
     except ValueError:
         return {}
-    return loaded if isinstance(loaded, dict) else {}
+    if not isinstance(loaded, dict):
+        return {}
+    return {name: entry for name, entry in loaded.items() if isinstance(entry, dict)}
 
 
 def write(paths: NodePaths, accelerator: str, entry: dict[str, Json] | None) -> None:

@@ -23,8 +23,9 @@ from meshaccel.accelerators.sockops.desired import (
 from meshaccel.bpf.loaders import Loader
 from meshaccel.model import Mode
 from meshaccel.paths import NodePaths
-from tests.vm.build import DIRECTORY, Builder
-from tests.vm.guest import Guest
+from tests.support.processes import termination_as_exit
+from tests.vm.build import DIRECTORY, GUESTS, Builder
+from tests.vm.guest import Guest, running
 from tests.vm.recipe import DEFAULT_KERNEL, Recipe
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -61,13 +62,9 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=DEFAULT_PAIRS, help="how often each is measured")
     pairs = parser.parse_args().pairs
     image = Builder(DIRECTORY).provide(Recipe.of(DEFAULT_KERNEL, "bcc"))
-    with tempfile.TemporaryDirectory() as directory:
-        guest = Guest.start(image, Path(directory) / "guest")
-        try:
-            install(guest)
-            runs = measure(guest, pairs)
-        finally:
-            guest.stop()
+    with termination_as_exit(), running(image, GUESTS / "bench-loaders") as guest:
+        install(guest)
+        runs = measure(guest, pairs)
     print("| | " + " | ".join(loader.value for loader in runs) + " |\n|---|---|---|")
     print(row("seconds", {loader: [run.seconds for run in each] for loader, each in runs.items()}))
     print(row("MB", {loader: [run.kilobytes / 1000 for run in each] for loader, each in runs.items()}))

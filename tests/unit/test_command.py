@@ -311,6 +311,17 @@ def test_a_run_that_was_killed_stands_out_and_one_that_ended_well_does_not() -> 
     assert lines == [f"sockops  LAST RUN WAS INTERRUPTED, {time}; once mended: meshaccel restore"]
 
 
+@pytest.mark.parametrize("entry", [[], "done", None, {}, {"phase": 7, "error": 1}], ids=repr)
+def test_a_record_that_was_edited_by_hand_does_not_keep_status_from_being_shown(
+    call: Call, known: Known, paths: NodePaths, entry: object
+) -> None:
+    record.write(paths, "node_runtime", {"phase": "done"})
+    Path(paths.record).write_text(json.dumps({"sockops": entry}), encoding="utf-8")
+    code, output, errors = call(known(), "status")
+    assert (code, errors) == (0, "")
+    assert output.startswith("sockops")
+
+
 def test_json_has_the_whole_status_and_the_last_run_in_a_stable_order(
     call: Call, known: Known, paths: NodePaths
 ) -> None:
@@ -364,5 +375,6 @@ def test_restore_without_a_readable_wish_says_what_to_do_and_so_does_status(
     assert said in errors
     assert "playbook" in errors
     shown = call(known(), "status")[1]
-    assert "sockops  LAST RUN FAILED, 2" in shown
-    assert errors.removeprefix("meshaccel: ").strip() in shown
+    assert ("sockops  LAST RUN FAILED, 2" in shown) == (content is not None)
+    assert (errors.removeprefix("meshaccel: ").strip() in shown) == (content is not None)
+    assert Path(paths.record).exists() == (content is not None)

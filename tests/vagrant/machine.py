@@ -19,7 +19,7 @@ DRIVER_VARIABLE = "MESHACCEL_VAGRANT_DRIVER"
 NODES_VARIABLE = "MESHACCEL_VAGRANT_NODES"
 SUPERUSER = "root"
 #: Scenarios log in as root, as to the guests of tests/vm. In public boxes another user may become root.
-ADMIT_SUPERUSER = "sudo install -D -m 600 -o root -g root ~/.ssh/authorized_keys /root/.ssh/authorized_keys"
+ADMIT_SUPERUSER = "sudo install -D -m 600 -o root -g root ~/.ssh/authorized_keys ~root/.ssh/authorized_keys"
 LOG_TAIL_LINES = 15
 TRACE = "\tfrom "
 
