@@ -5,22 +5,51 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import NoReturn
 
-from ...errors import InvalidInput
-from ...model import Json
+from .errors import InvalidInput
+from .model import Json
 
 LONGEST_NUMBER = 18
 
 
-def listed(raw: Mapping[str, Json], key: str) -> Sequence[Json]:
-    """Returns a list-valued key; absent means empty."""
-    value = raw.get(key)
-    if value is None:
-        return ()
-    if isinstance(value, (str, bytes)) or not isinstance(value, Sequence):
-        invalid(f"a list for sockops_{key}", repr(value), "write it as a YAML list")
-    return tuple(value)
+@dataclass(frozen=True)
+class Variables:
+    """The variables of a role without their prefix; what is said of one names it in full."""
+
+    raw: Mapping[str, Json]
+    prefix: str
+
+    def listed(self, key: str) -> Sequence[Json]:
+        """Returns a list-valued key; absent means empty."""
+        value = self.raw.get(key)
+        if value is None:
+            return ()
+        if isinstance(value, (str, bytes)) or not isinstance(value, Sequence):
+            invalid(f"a list for {self.prefix}{key}", repr(value), "write it as a YAML list")
+        return tuple(value)
+
+    def number(self, key: str, default: int, smallest: int, largest: int) -> int:
+        """Returns a whole number within its limits."""
+        value = self.raw.get(key)
+        if value is None:
+            return default
+        if isinstance(value, bool) or not is_number(str(value)):
+            invalid(f"a whole number for {self.prefix}{key}", repr(value), "correct it")
+        if not smallest <= int(value) <= largest:
+            invalid(f"{self.prefix}{key} from {smallest} to {largest}", str(value), "correct it")
+        return int(value)
+
+    def boolean(self, key: str) -> bool:
+        """Returns a key that is true or false; absent means false."""
+        value = self.raw.get(key)
+        if value is None:
+            return False
+        # A template of Ansible's may hand over the word.
+        if str(value).lower() not in ("true", "false"):
+            invalid(f"true or false for {self.prefix}{key}", repr(value), "correct it")
+        return str(value).lower() == "true"
 
 
 def choice(raw: Mapping[str, Json], key: str, allowed: tuple[str, ...], default: str) -> str:
@@ -34,29 +63,6 @@ def choice(raw: Mapping[str, Json], key: str, allowed: tuple[str, ...], default:
     if value not in allowed:
         invalid(f"{key} to be one of {', '.join(allowed)}", repr(value), "correct it")
     return str(value)
-
-
-def number(raw: Mapping[str, Json], key: str, default: int, smallest: int, largest: int) -> int:
-    """Returns a whole number within its limits."""
-    value = raw.get(key)
-    if value is None:
-        return default
-    if isinstance(value, bool) or not is_number(str(value)):
-        invalid(f"a whole number for sockops_{key}", repr(value), "correct it")
-    if not smallest <= int(value) <= largest:
-        invalid(f"sockops_{key} from {smallest} to {largest}", str(value), "correct it")
-    return int(value)
-
-
-def boolean(raw: Mapping[str, Json], key: str) -> bool:
-    """Returns a key that is true or false; absent means false."""
-    value = raw.get(key)
-    if value is None:
-        return False
-    # A template of Ansible's may hand over the word.
-    if str(value).lower() not in ("true", "false"):
-        invalid(f"true or false for sockops_{key}", repr(value), "correct it")
-    return str(value).lower() == "true"
 
 
 def is_number(text: str) -> bool:
