@@ -16,8 +16,8 @@ from meshaccel.accelerators.sockops.denials.desired import Denials
 from meshaccel.accelerators.sockops.denials.executables import DEFAULT_EXECUTABLES, outermost
 from meshaccel.accelerators.sockops.denials.networks import DeniedNetwork, flatten
 from meshaccel.accelerators.sockops.denials.nft_sets import NftSet
-from meshaccel.accelerators.sockops.ports import PortRange
 from meshaccel.errors import InvalidInput
+from meshaccel.ports import PortRange
 
 if TYPE_CHECKING:
     from meshaccel.model import Json

@@ -9,10 +9,10 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from ....checks import invalid
 from ....errors import InvalidInput, Unsupported
 from ....model import Json
-from ..checks import invalid
-from ..ports import LARGEST_PORT, PortRange
+from ....ports import LARGEST_PORT, PortRange
 from .networks import EVERY_PORT, DeniedNetwork, canonical
 
 KEYS = frozenset({"family", "table", "set"})
