@@ -190,6 +190,18 @@ static __always_inline bool is_others(const struct ipvs_flow *translation,
 		!same_address(&translation->new_destination, &request->destination));
 }
 
+/* That the client is done is for the reply to know as well: by it its port may be taken over. */
+static __always_inline void tell_end(const struct headers *found, struct ipvs_flow *translation)
+{
+	struct ipvs_flow_key key = reply_to(&found->flow.destination, found->flow.destination_port,
+					    translation, found->flow.protocol);
+	struct ipvs_flow *reply = bpf_map_lookup_elem(&flows, &key);
+
+	note_end(translation, found->tcp_flags, IPVS_FLAG_CLIENT_FINISHED);
+	if (reply && is_reply_for(reply, &found->flow))
+		note_end(reply, found->tcp_flags, IPVS_FLAG_CLIENT_FINISHED);
+}
+
 static __always_inline int send_flow(struct __sk_buff *packet, const struct ipvs_control *settings,
 				     const struct headers *found, bool masqueraded, const bool ipv6)
 {
@@ -214,7 +226,8 @@ static __always_inline int send_flow(struct __sk_buff *packet, const struct ipvs
 	if (!translation)
 		return begin_session(packet, settings, found, request, masqueraded, now, ipv6);
 	translation->last_seen = now;
-	note_end(translation, found->tcp_flags, IPVS_FLAG_CLIENT_FINISHED);
+	if (found->tcp_flags & (TCP_FINISH | TCP_RESET))
+		tell_end(found, translation);
 	if (request)
 		link_session(found, request, translation, now);
 	return send(packet, settings, found, translation, ipv6);
