@@ -134,7 +134,7 @@ def service_key(key: layout.ServiceKey) -> AddressKey:
 def read_networks(pins: PinPlaces) -> Iterable[layout.IpNetwork]:
     """Reads the local networks. A trie is walked: the kernel reads those in batches from 5.16 on only."""
     with maps.Map.pinned(pins.map("local_networks"), layout.Network, ctypes.c_uint32) as networks:
-        return [layout.unpacked_network(key) for key in networks.keys()]
+        return list(map(layout.unpacked_network, networks.keys()))
 
 
 def programs_by_id(pins: PinPlaces) -> dict[int, Program]:

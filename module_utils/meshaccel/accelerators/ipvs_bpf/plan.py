@@ -54,7 +54,8 @@ def going_bpf(desired: Desired, resolved: Resolved, observed: Observed, paths: N
         observed = left(observed)
     loaded = observed.loaded
     if loaded is not None and must_replace(loaded, desired):
-        plan.append(unload_action())
+        # What was attached cannot be again once it is unloaded.
+        plan = [*(replace(action, undo=()) for action in plan), replaced_action(loaded)]
         loaded = None
     stale = () if loaded is None else loaded.stale_versions
     if loaded is None:
@@ -180,6 +181,13 @@ def unload_action() -> Action:
     return Action("ipvs_bpf.unload", "unload ipvs_bpf", {})
 
 
+def replaced_action(loaded: Loaded) -> Action:
+    """Builds the removal of a version that cannot be updated in place; the way back ends with a word on it."""
+    reason = f"ipvs_bpf {loaded.digest or 'with missing pins'} was unloaded and cannot be loaded again"
+    lost = Action("ipvs_bpf.cannot_reload", "load the version before", {"reason": reason})
+    return replace(unload_action(), undo=(lost,))
+
+
 def updating(loaded: Loaded, object_file: ObjectFile) -> Plan:
     """Loads another version's programs on the maps there are; attaching() then swaps each filter's."""
     load = Action(
@@ -292,9 +300,7 @@ def may_lose_clsact(state: DeviceState) -> bool:
 def clsact_action(state: DeviceState) -> Action:
     """Builds the removal of a clsact that nobody uses."""
     arguments = {"device": state.link.name, "index": state.link.index}
-    return Action(
-        "ipvs_bpf.remove_clsact", f"remove clsact from {state.link.name}", arguments, tidies=True
-    )
+    return Action("ipvs_bpf.remove_clsact", f"remove clsact from {state.link.name}", arguments, tidies=True)
 
 
 def gone(observed: Observed) -> frozenset[int]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from ...errors import InvalidInput
 from ...holds import held
 from ...ipvs.model import AddressKey, RealServer, VirtualService
-from ...model import Json, Mode
+from ...model import Mode
 from ...system.route_netlink import Link, Route
 from . import devices
 from .desired import Desired
@@ -222,14 +222,3 @@ def why_unreachable(server: RealServer, masquerade: Masquerade, ways: Ways) -> s
     if masquerade is not Masquerade.NEVER and wish.source.address(version) is None:
         return f"{name}, the way to {server.address}, has no IPv{version} address to masquerade with"
     return ""
-
-
-def describe_services(services: Mapping[AddressKey, Masquerade]) -> Json:
-    """Returns services for the diff: their number where they are many."""
-    if len(services) > MOST_DESCRIBED:
-        return len(services)
-    return {str(key): masquerade.value for key, masquerade in sorted(services.items())}
-
-
-#: More of them in a diff help nobody.
-MOST_DESCRIBED = 100

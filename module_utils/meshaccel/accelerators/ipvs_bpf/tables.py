@@ -98,9 +98,7 @@ def writing_devices(loaded: Loaded, resolved: Resolved, gone: Collection[int]) -
     wished = resolved.sources
     after = {index: source for index, source in wished.items() if loaded.devices.get(index) != source}
     removed = {
-        index: source
-        for index, source in loaded.devices.items()
-        if index not in wished and index not in gone
+        index: source for index, source in loaded.devices.items() if index not in wished and index not in gone
     }
     if not after and not removed:
         return ()
