@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import enum
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ...checks import Collector, Variables, choice, invalid, reject_unknown
@@ -24,7 +24,7 @@ LARGEST_MAXIMUM_SESSIONS = 4194304
 DEFAULT_OBSERVE_SECONDS = 3
 DEFAULT_DRAIN_SECONDS = 300
 LONGEST_SECONDS = 86400
-DEFAULT_MARK_BITS = (0x1000, 0x2000)
+NOTHING: Sequence[Json] = ()
 
 
 class Follow(str, enum.Enum):
@@ -52,7 +52,7 @@ class Desired:
     masquerade_all: bool | None = None
     devices: tuple[str, ...] = ("*",)
     source_addresses: tuple[SourceWish, ...] = ()
-    mark_bits: tuple[int, int] = DEFAULT_MARK_BITS
+    mark_bits: tuple[int, int] = values.DEFAULT_MARK_BITS
     mark_accepted: int = 0
     maximum_sessions: int = DEFAULT_MAXIMUM_SESSIONS
     observe_seconds: int = DEFAULT_OBSERVE_SECONDS
@@ -98,9 +98,9 @@ def parse(raw: Mapping[str, Json]) -> Desired:
     reject_unknown(raw, KEYS, "ipvs_bpf")
     collector = Collector()
     variables = Variables(raw, PREFIX)
-    services = collector.parsed(lambda: variables.listed("services"), ())
-    networks = collector.parsed(lambda: variables.listed("local_networks"), ())
-    devices = collector.parsed(lambda: variables.listed("devices"), ())
+    services = collector.parsed(lambda: variables.listed("services"), NOTHING)
+    networks = collector.parsed(lambda: variables.listed("local_networks"), NOTHING)
+    devices = collector.parsed(lambda: variables.listed("devices"), NOTHING)
     desired = Desired(
         present=collector.parsed(lambda: state(raw), True),
         bpf=collector.parsed(lambda: choice(raw, "mode", ("native", "bpf"), "native") == "bpf", False),
@@ -116,7 +116,9 @@ def parse(raw: Mapping[str, Json]) -> Desired:
         ),
         devices=collector.each(devices, f"{PREFIX}devices", values.parse_pattern) or ("*",),
         source_addresses=parse_sources(raw.get("source_addresses"), collector),
-        mark_bits=collector.parsed(lambda: values.parse_mark_bits(raw.get("mark_bits")), DEFAULT_MARK_BITS),
+        mark_bits=collector.parsed(
+            lambda: values.parse_mark_bits(raw.get("mark_bits")), values.DEFAULT_MARK_BITS
+        ),
         mark_accepted=collector.parsed(lambda: values.parse_mark(raw.get("mark_accepted") or 0), 0),
         maximum_sessions=collector.parsed(
             lambda: variables.number(

@@ -78,6 +78,7 @@ MASQUERADED = 1
 CLIENT_FINISHED = 2
 BACKEND_FINISHED = 4
 RESET = 8
+LINKED = 16
 
 
 class Control(ctypes.Structure):
@@ -200,6 +201,12 @@ class Fragment(ctypes.Structure):
     _fields_ = [("new_destination", Address), ("mark", ctypes.c_uint32)]
 
 
+class Note(ctypes.Structure):
+    """What a CPU knows of a packet between its ingress and its egress."""
+
+    _fields_ = [("request", FlowKey), ("aged", FlowKey), ("has_request", ctypes.c_bool)]
+
+
 class Counters(ctypes.Structure):
     """Per CPU; each reason for which a flow is conntrack's, or a packet dropped, has its own."""
 
@@ -246,10 +253,11 @@ STRUCTURES: dict[str, type[ctypes.Structure]] = {
     "ipvs_fragment_key": FragmentKey,
     "ipvs_fragment": Fragment,
     "ipvs_counters": Counters,
+    "note": Note,
 }
 
-#: map name: (key size, value size) in bytes, of the maps that outlive a version. One that differs cannot
-#: be updated in place; it is replaced. ``notes`` is a version's own: it holds nothing between packets.
+#: map name: (key size, value size) in bytes. A loaded version that differs cannot be updated in place; it
+#: is replaced.
 MAP_SIZES: dict[str, tuple[int, int]] = {
     "control": (4, ctypes.sizeof(Control)),
     "devices": (4, ctypes.sizeof(Device)),
@@ -258,6 +266,7 @@ MAP_SIZES: dict[str, tuple[int, int]] = {
     "flows": (ctypes.sizeof(FlowKey), ctypes.sizeof(Flow)),
     "fragments": (ctypes.sizeof(FragmentKey), ctypes.sizeof(Fragment)),
     "counters": (4, ctypes.sizeof(Counters)),
+    "notes": (4, ctypes.sizeof(Note)),
     "ageing": (4, 4),
 }
 

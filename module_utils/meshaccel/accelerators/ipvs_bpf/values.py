@@ -19,6 +19,8 @@ from .layout import PROTOCOL_NUMBERS, IpAddress, IpNetwork, Masquerade
 DEFAULT_SOURCE_PORTS = PortRange(1024, 29999)
 #: Privileged ports are for servers.
 SMALLEST_SOURCE_PORT = 1024
+DEFAULT_MARK_BITS = (0x1000, 0x2000)
+#: KUBE-MARK-MASQ and KUBE-MARK-DROP.
 KUBE_PROXY_MARKS = 0x4000 | 0x8000
 LARGEST_MARK = 0xFFFFFFFF
 LARGEST_PORT = 65535
@@ -163,11 +165,11 @@ def parse_source(pattern: Json, entry: Json) -> SourceWish:
 def parse_mark_bits(value: Json) -> tuple[int, int]:
     """Parses the two bits of the packet mark; null means 0x1000 and 0x2000."""
     if value is None:
-        return (0x1000, 0x2000)
+        return DEFAULT_MARK_BITS
     if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != 2:
         invalid("two bits of the packet mark", repr(value), "for example [0x1000, 0x2000]")
     low, high = sorted(map(parse_mark, value))
-    if low == high or any(bit.bit_count() != 1 for bit in (low, high)):
+    if low == high or any(not bit or bit & (bit - 1) for bit in (low, high)):
         invalid("two different single bits of the packet mark", f"{low:#x} and {high:#x}", "correct them")
     return low, high
 
