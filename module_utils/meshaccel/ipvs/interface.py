@@ -63,6 +63,12 @@ FLAG_NAMES = {
     "mh-port": ("mh", 0x10),
 }
 ONE_PACKET_NAME = "ops"
+#: Those that mean nothing to a scheduler have ipvsadm's names.
+FLAG_BITS = {
+    ONE_PACKET_NAME: ONE_PACKET,
+    **{name: bit for name, (_, bit) in FLAG_NAMES.items()},
+    **{f"flag-{position}": bit for position, bit in enumerate(SCHEDULER_FLAGS, start=1)},
+}
 
 PROTOCOLS = {"tcp": socket.IPPROTO_TCP, "udp": socket.IPPROTO_UDP, "sctp": socket.IPPROTO_SCTP}
 PROTOCOL_NAMES = {int(protocol): name for name, protocol in PROTOCOLS.items()}
@@ -72,8 +78,9 @@ FAMILY_NAMES = {int(family): name for name, family in FAMILIES.items()}
 #: IP_VS_CONN_F_*, of which FORWARDING_MASK is the part that says how packets get to a server.
 FORWARDING_MASK = 0x7
 FORWARDINGS = {"masquerade": 0, "tunnel": 2, "direct_routing": 3}
-#: Two more that only a program of old could have set.
-FORWARDING_NAMES = {0: "masquerade", 1: "local", 2: "tunnel", 3: "direct_routing", 4: "bypass"}
+#: With two more that nobody wishes, and an old program could have set.
+EVERY_FORWARDING = {**FORWARDINGS, "local": 1, "bypass": 4}
+FORWARDING_NAMES = {number: name for name, number in EVERY_FORWARDING.items()}
 #: How /proc/net/ip_vs names them.
 LISTED_FORWARDINGS = {
     "Masq": "masquerade",

@@ -9,9 +9,9 @@ somebody has a use for it, and where it shows that there is more.
 
 from __future__ import annotations
 
+import contextlib
 import socket
-import sys
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 from ..errors import Busy
 from ..system.generic_netlink import (
@@ -19,12 +19,13 @@ from ..system.generic_netlink import (
     GenericNetlink,
     attribute,
     attributes,
+    native,
     network_number,
     number,
     text,
 )
 from . import interface, listing, module
-from .model import AddressKey, MarkKey, RealServer, ServiceKey, VirtualService
+from .model import AddressKey, MarkKey, RealServer, ServerKey, ServiceKey, VirtualService
 
 #: Dump and listing are not of one moment: how often both are read until they agree.
 ATTEMPTS = 5
@@ -33,7 +34,7 @@ ATTEMPTS = 5
 def read(detailed: Collection[ServiceKey] = ()) -> tuple[VirtualService, ...]:
     """Returns the services of this network namespace. Changes nothing.
 
-    Empty while the kernel could load IPVS and has not. Thresholds are asked for only of
+    Servers are sorted. Empty while the kernel could load IPVS and has not. Thresholds are asked for only of
     the services in ``detailed``, of firewall marks and with tunnels; elsewhere they are 0.
 
     Raises Unsupported when the kernel cannot have IPVS; Busy when somebody changes the
@@ -69,11 +70,35 @@ def with_servers(
     """Adds its servers to a service, as listed where that is all there is to know."""
     key = service.key
     if isinstance(key, AddressKey) and key not in detailed:
-        servers = tuple(entry.server for entry in listed[key])
+        servers = sorted(entry.server for entry in listed[key])
         if not any(server.forwarding == "tunnel" for server in servers):
-            return service._replace(servers=servers)
+            return service._replace(servers=tuple(servers))
     found = netlink.dump(interface.GET_SERVER, identity(key))
-    return service._replace(servers=tuple(map(parse_server, found)))
+    return service._replace(servers=tuple(sorted(map(parse_server, found))))
+
+
+def connections(keys: Iterable[ServiceKey]) -> dict[tuple[ServiceKey, ServerKey], int]:
+    """Returns how many connections servers of these services have now; of a service that is gone none.
+
+    Of TCP and SCTP those that are established. IPVS counts all of UDP as inactive, and what a
+    firewall mark carries can be any: there it is the sum.
+    """
+    found: dict[tuple[ServiceKey, ServerKey], int] = {}
+    with GenericNetlink(interface.FAMILY) as netlink:
+        for key in keys:
+            with contextlib.suppress(ProcessLookupError):
+                for answer in netlink.dump(interface.GET_SERVER, identity(key)):
+                    found[key, parse_server(answer).key] = count(answer, key)
+    return found
+
+
+def count(answer: bytes, key: ServiceKey) -> int:
+    """Returns the connections that one server has."""
+    found = attributes(attributes(answer)[interface.SERVER])
+    active = number(found[interface.SERVER_ACTIVE_CONNECTIONS])
+    if isinstance(key, AddressKey) and key.protocol != "udp":
+        return active
+    return active + number(found[interface.SERVER_INACTIVE_CONNECTIONS])
 
 
 def identity(key: ServiceKey) -> bytes:
@@ -168,8 +193,3 @@ def parse_address(family: int, value: bytes) -> str:
 def parse_netmask(family: int, value: bytes) -> str:
     """Returns a netmask; IPv6's is a prefix length in the machine's byte order, under the same attribute."""
     return socket.inet_ntoa(value) if family == socket.AF_INET else str(number(value))
-
-
-def native(value: int, length: int) -> bytes:
-    """Returns a number in the machine's byte order."""
-    return value.to_bytes(length, sys.byteorder)

@@ -129,6 +129,11 @@ def number(value: bytes) -> int:
     return int.from_bytes(value, sys.byteorder)
 
 
+def native(value: int, length: int) -> bytes:
+    """Returns a number of so many bytes in the machine's own byte order."""
+    return value.to_bytes(length, sys.byteorder)
+
+
 def network_number(value: bytes) -> int:
     """Returns an unsigned number of network byte order."""
     return int.from_bytes(value, "big")
