@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from .engine import BeforeAction, ignore
 from .errors import MeshaccelError
-from .lock import WAIT_SECONDS, node_lock
+from .lock import node_lock
 from .model import Action, Json
 from .paths import NodePaths
 from .system import files
@@ -62,7 +62,6 @@ def recorded(
     keeps: bool,
     check_mode: bool = False,
     unattended: bool = False,
-    wait_seconds: float = WAIT_SECONDS,
 ) -> Outcome:
     """Runs under the node's lock and records how it went.
 
@@ -81,7 +80,7 @@ def recorded(
             write(paths, accelerator, {"phase": APPLYING, "time": now()})
         started.append(action)
 
-    with node_lock(paths, f"{accelerator} converge", wait_seconds):
+    with node_lock(paths, f"{accelerator} converge"):
         files.remove_unfinished(paths.configuration)
         try:
             outcome = run(note)

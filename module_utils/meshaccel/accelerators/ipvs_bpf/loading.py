@@ -14,9 +14,9 @@ from ...bpf import libbpf, maps
 from ...bpf.object_file import ObjectFile, not_permitted
 from ...bpf.objects import BpfObject
 from ...bpf.ownership import opened
-from ...bpf.pins import PinPlaces, make_pin_directory, remove_tree
+from ...bpf.pins import PinPlaces, cannot_reload, make_pin_directory, remove_tree
 from ...engine import Handler
-from ...errors import MeshaccelError, Unsupported
+from ...errors import Unsupported
 from ...model import Json
 from ...paths import NodePaths
 from ...system import files
@@ -92,15 +92,6 @@ class LoadingHandlers:
         remove_tree(self._pins.maps)
         remove_tree(self._pins.root)
         files.remove_empty_directory(self._paths.pins)
-
-
-def cannot_reload(arguments: Mapping[str, Json]) -> None:
-    """Stands for a way back that there is none of; raises MeshaccelError, so that the operator learns of it."""
-    raise MeshaccelError(
-        wanted="the version before loaded again",
-        found=str(arguments["reason"]),
-        remedy="flows are conntrack's until the next successful run",
-    )
 
 
 @contextmanager

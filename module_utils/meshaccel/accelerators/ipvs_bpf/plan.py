@@ -182,7 +182,7 @@ def unload_action() -> Action:
 
 
 def replaced_action(loaded: Loaded) -> Action:
-    """Builds the removal of a version that cannot be updated in place; the way back ends with a word on it."""
+    """Builds the removal of a version that cannot be updated in place, of which there is no way back."""
     reason = f"ipvs_bpf {loaded.digest or 'with missing pins'} was unloaded and cannot be loaded again"
     lost = Action("ipvs_bpf.cannot_reload", "load the version before", {"reason": reason})
     return replace(unload_action(), undo=(lost,))

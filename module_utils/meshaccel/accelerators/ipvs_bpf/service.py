@@ -11,15 +11,16 @@ from dataclasses import dataclass, field, replace
 from ... import engine, holds
 from ...bpf.loaders import Loader
 from ...bpf.object_file import expected_or_installed
+from ...bpf.pins import PinPlaces
 from ...errors import InvalidInput
 from ...model import Json, Mode, Plan
 from ...paths import NodePaths
 from ...system import files
-from . import NAME, handlers, layout, sessions
+from . import NAME, handlers, layout, reservation, sessions, switchover
 from .control import write_mode
 from .description import describe, describe_observed
 from .desired import Desired, load_document, parse
-from .observe import observe, places
+from .observe import observe, observe_loaded, places
 from .plan import make_plan
 from .resolution import PROGRAM_MODES, Resolved, resolve
 from .selection import Selection
@@ -109,7 +110,7 @@ class IpvsBpf:
 
         Raises InvalidInput when ipvs_bpf is not loaded.
         """
-        pins = places(self.paths)
+        pins = self.pins
         if not pins.maps_complete(layout.MAP_SIZES):
             raise InvalidInput(
                 wanted=f"ipvs_bpf loaded, to switch it {mode.value}",
@@ -128,10 +129,33 @@ class IpvsBpf:
         before = holds.read(self.paths, NAME)
         holds.write(self.paths, NAME, replace(before, mode=None if mode is Mode.ON else mode))
 
+    def tend(self) -> list[str]:
+        """Ends flows that are over where no timer does, and frees ports that conntrack has given back.
+
+        Returns what was done, in words. The caller holds the node's lock.
+        """
+        loaded = observe_loaded(self.pins)
+        if loaded is None or not loaded.usable or loaded.settings is None:
+            return []
+        table = sessions.read(self.pins)
+        over: list[sessions.Key] = []
+        if not os.path.exists(self.pins.program(loaded.digest, layout.AGEING_PROGRAM)):
+            over = sessions.aged(table, loaded.settings, sessions.monotonic())
+        reserved = {key for key, flow in table.items() if flow.kind == layout.FlowKind.RESERVED}
+        free = reserved - set(reservation.taken(loaded.devices.values())) if reserved else set()
+        switchover.delete(self.pins, [*over, *free])
+        words = [f"{len(over)} flows were over"] if over else []
+        return [*words, *([f"{len(free)} reserved ports are free again"] if free else [])]
+
+    @property
+    def pins(self) -> PinPlaces:
+        """Where its pins are."""
+        return places(self.paths)
+
     @property
     def present(self) -> bool:
         """True when anything is pinned, or a wish kept."""
-        return os.path.isdir(places(self.paths).root) or os.path.exists(self.paths.desired(NAME))
+        return os.path.isdir(self.pins.root) or os.path.exists(self.paths.desired(NAME))
 
 
 @dataclass(frozen=True)
