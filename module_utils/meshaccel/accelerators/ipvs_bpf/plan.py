@@ -21,7 +21,7 @@ from ...bpf import ownership
 from ...bpf.object_file import ObjectFile, require_object
 from ...model import Action, Plan
 from ...paths import NodePaths
-from . import NAME, notrack, switching, tables
+from . import NAME, notrack, settings, switching, tables
 from .desired import Desired
 from .devices import DeviceWish
 from .layout import ProgramMode
@@ -46,6 +46,7 @@ def going_bpf(desired: Desired, resolved: Resolved, observed: Observed, paths: N
     """Takes what is wished from conntrack."""
     object_file = require_object(observed.object_file, NAME)
     plan: list[Action] = [*ownership.mounting(observed.bpffs, paths)]
+    plan += settings.changing(desired, observed, paths)
     if observed.loaded is not None and observed.loaded.usable and resolved.mode is ProgramMode.OFF:
         plan += switching.set_mode(observed.loaded.mode, ProgramMode.OFF)
         observed = with_mode(observed, ProgramMode.OFF)
@@ -83,6 +84,7 @@ def going_native(desired: Desired, observed: Observed, paths: NodePaths) -> Plan
     """Gives all back to conntrack, without breaking what is open if it ends in time."""
     plan: list[Action] = [*not_following(observed)]
     plan += leaving(desired, observed)
+    plan += settings.changing(desired, observed, paths)
     plan += file_actions.written(paths.desired(NAME), desired.document(), observed.document)
     plan += forgetting(observed, paths)
     return tuple(plan)
@@ -91,6 +93,7 @@ def going_native(desired: Desired, observed: Observed, paths: NodePaths) -> Plan
 def removal(desired: Desired, observed: Observed, paths: NodePaths) -> Plan:
     """Takes everything of ipvs_bpf off the node."""
     plan: list[Action] = [*not_following(observed), *leaving(desired, observed)]
+    plan += settings.giving_back(observed, paths)
     plan += file_actions.removed(paths.desired(NAME), observed.document)
     plan += holds.lifting(NAME, observed.hold)
     if observed.loaded is not None or observed.document is not None:

@@ -42,6 +42,8 @@ class IpvsBpf:
     object_path: str
     expected_digest: str | None = None
     readers: Readers = field(default_factory=Readers)
+    #: Where /proc/sys and /etc are; tests give their own.
+    root: str = "/"
 
     @classmethod
     def on_this_node(cls, paths: NodePaths, expected_digest: str | None = None) -> IpvsBpf:
@@ -68,12 +70,15 @@ class IpvsBpf:
         Raises MeshaccelError; on failure the node is back where it was, or the
         error says what is not.
         """
+        if desired.present and desired.bpf and not check_mode:
+            # Its settings exist only once it is there, so no plan could be made before.
+            self.readers.ensure()
         run = self.look(desired)
         notes: list[str] = []
         outcome = engine.converge(
             run.observe,
             run.make_plan,
-            handlers.table(self.paths, notes),
+            handlers.table(self.paths, notes, self.root),
             check_mode=check_mode,
             before_action=before_action,
         )
@@ -175,7 +180,13 @@ class Run:
         """Reads the node's state."""
         accelerator = self.accelerator
         wished = expected_or_installed(accelerator.object_path, accelerator.expected_digest, Loader.LIBBPF)
-        return observe(accelerator.paths, wished, self.surroundings)
+        return observe(
+            accelerator.paths,
+            wished,
+            self.surroundings,
+            ipvs_loaded=accelerator.readers.loaded(),
+            root=accelerator.root,
+        )
 
     def resolve(self, observed: Observed) -> Resolved:
         """Returns the wish in terms of this node."""

@@ -16,7 +16,7 @@ from ...model import Json
 from ...ports import PortRange
 from ...system.route_netlink import Link, Route
 from ...unit_actions import Unit
-from . import notrack
+from . import kernel_settings, notrack
 from .layout import IpAddress, IpNetwork, Masquerade, ProgramMode
 
 
@@ -141,6 +141,10 @@ class Observed:
     devices: tuple[DeviceState, ...] = ()
     object_file: ObjectFile | None = None
     document: bytes | None = None
+    #: IPVS's kernel settings; in ``settings_before`` is the file with those from before ours.
+    settings: kernel_settings.Observed = field(default_factory=lambda: kernel_settings.Observed({}))
+    settings_before: bytes | None = None
+    ipvs_loaded: bool = True
     notrack: notrack.Observed = field(default_factory=notrack.Observed)
     hold: holds.Hold = field(default_factory=holds.Hold)
     #: None without systemd.

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Callable
 
@@ -15,8 +14,10 @@ from ...ipvs.model import AddressKey, VirtualService
 from ...ipvs.timeouts import Timeouts
 from ...ports import PortRange
 from ...system import route_netlink
-from .desired import Desired
-from .layout import Masquerade
+from . import kube_proxy
+from .desired import Desired, Follow
+from .layout import PROTOCOL_NUMBERS
+from .masquerade import Decisions, Overrides, decide
 from .selection import Selection, select
 from .state import Surroundings
 
@@ -34,6 +35,8 @@ def read_timeouts() -> Timeouts:
 class Readers:
     """How IPVS is looked at; tests on kernels without it give their own."""
 
+    loaded: Callable[[], bool] = module.loaded
+    ensure: Callable[[], None] = module.ensure
     services: Callable[[], tuple[VirtualService, ...]] = table.read
     timeouts: Callable[[], Timeouts] = read_timeouts
 
@@ -47,7 +50,7 @@ def look(desired: Desired, readers: Readers) -> tuple[Surroundings, Selection]:
     if not (desired.present and desired.bpf):
         return Surroundings(links=links, local_ports=read_local_ports()), Selection()
     services = readers.services()
-    selection = select(desired, services, kube_proxy(desired, services))
+    selection = select(desired, services, kube_proxys_decisions(desired, services))
     around = Surroundings(
         links=links,
         services=services,
@@ -59,12 +62,17 @@ def look(desired: Desired, readers: Readers) -> tuple[Surroundings, Selection]:
     return around, selection
 
 
-def kube_proxy(
-    desired: Desired, services: tuple[VirtualService, ...]
-) -> Mapping[AddressKey, Masquerade | str]:
-    """Returns how kube-proxy masquerades each of its services, where it is followed."""
-    del desired, services
-    return {}
+def kube_proxys_decisions(desired: Desired, services: tuple[VirtualService, ...]) -> Decisions:
+    """Returns how kube-proxy masquerades each service, where it is followed.
+
+    Raises Unsupported when there is no kube-proxy to follow.
+    """
+    if desired.follow is not Follow.KUBE_PROXY:
+        return Decisions({}, {}, ())
+    overrides = Overrides(desired.masquerade_all, tuple(map(str, desired.local_networks)))
+    keys = [service.key for service in services]
+    taken = [key for key in keys if isinstance(key, AddressKey) and key.protocol in PROTOCOL_NUMBERS]
+    return decide(taken, kube_proxy.read(), overrides)
 
 
 def read_local_ports(path: str = LOCAL_PORTS) -> PortRange:
