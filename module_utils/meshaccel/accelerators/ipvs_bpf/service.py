@@ -31,6 +31,13 @@ ABSENT = {"state": "absent"}
 
 
 @dataclass(frozen=True)
+class IpvsResult(engine.Result):
+    """A converge of ipvs_bpf, and the services that stay native with the reason."""
+
+    native: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class IpvsBpf:
     """The accelerator on one node.
 
@@ -64,7 +71,7 @@ class IpvsBpf:
         *,
         check_mode: bool = False,
         before_action: engine.BeforeAction = engine.ignore,
-    ) -> engine.Result:
+    ) -> IpvsResult:
         """Makes the node as wished. The caller holds the node's lock.
 
         Raises MeshaccelError; on failure the node is back where it was, or the
@@ -82,11 +89,13 @@ class IpvsBpf:
             check_mode=check_mode,
             before_action=before_action,
         )
-        return engine.Result(
+        resolved = run.resolve(outcome.before)
+        return IpvsResult(
             outcome.actions,
             describe_observed(outcome.before),
-            describe(desired, run.resolve(outcome.before), outcome.before),
+            describe(desired, resolved, outcome.before),
             tuple(notes),
+            dict(resolved.native),
         )
 
     def kept_wish(self) -> Desired:
@@ -184,6 +193,7 @@ class Run:
             accelerator.paths,
             wished,
             self.surroundings,
+            bpf=self.desired.present and self.desired.bpf,
             ipvs_loaded=accelerator.readers.loaded(),
             root=accelerator.root,
         )
