@@ -36,6 +36,8 @@ static __always_inline __u64 kept_for(const struct ipvs_control *settings,
 
 	if (flow->kind == IPVS_FLOW_LEGACY) {
 		limit = settings->legacy_seconds * NANOSECONDS;
+	} else if (flow->kind == IPVS_FLOW_RESERVED) {
+		limit = settings->tcp_seconds * NANOSECONDS;
 	} else {
 		struct ipvs_flow *reply = reply_of(key, flow);
 

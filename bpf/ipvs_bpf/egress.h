@@ -35,9 +35,8 @@ static __always_inline bool is_hairpin(const struct headers *found)
  * A session could not be made. Its next packets, the same again, are conntrack's:
  * this one is lost, since IPVS has chosen a backend that would not know the way back.
  */
-static __always_inline int give_up(const struct headers *found)
+static __always_inline int give_up(const struct ipvs_flow_key *key)
 {
-	struct ipvs_flow_key *key = noted_request(&found->flow);
 	struct ipvs_flow *request = key ? bpf_map_lookup_elem(&flows, key) : 0;
 
 	if (request && request->kind == IPVS_FLOW_REQUEST)
@@ -49,10 +48,10 @@ static __always_inline int give_up(const struct headers *found)
  * Tells the request and the reply of each other, so that the fast path knows all
  * and the session ends as one. Returns whether the request was found.
  */
-static __always_inline bool link_session(const struct headers *found, struct ipvs_flow *translation,
-					 __u64 now)
+static __always_inline bool link_session(const struct headers *found,
+					 const struct ipvs_flow_key *key,
+					 struct ipvs_flow *translation, __u64 now)
 {
-	struct ipvs_flow_key *key = noted_request(&found->flow);
 	struct ipvs_flow *request = key ? bpf_map_lookup_elem(&flows, key) : 0;
 	struct ipvs_flow_key reply_key;
 	struct ipvs_flow *reply;
@@ -78,7 +77,6 @@ static __always_inline bool link_session(const struct headers *found, struct ipv
 		reply->slow_second = slow_second(now);
 		request->flags |= IPVS_FLAG_LINKED;
 		reply->flags |= IPVS_FLAG_LINKED;
-		translation->flags |= IPVS_FLAG_LINKED;
 	}
 	return true;
 }
@@ -132,8 +130,9 @@ static __always_inline bool make_reply(struct __sk_buff *packet,
 
 static __always_inline int begin_session(struct __sk_buff *packet,
 					 const struct ipvs_control *settings,
-					 const struct headers *found, bool masqueraded, __u64 now,
-					 const bool ipv6)
+					 const struct headers *found,
+					 const struct ipvs_flow_key *request, bool masqueraded,
+					 __u64 now, const bool ipv6)
 {
 	struct ipvs_flow made = {
 		.last_seen = now,
@@ -145,7 +144,7 @@ static __always_inline int begin_session(struct __sk_buff *packet,
 	int verdict;
 
 	if (!make_reply(packet, settings, found, &made, masqueraded, now, ipv6))
-		return give_up(found);
+		return give_up(request);
 	if (bpf_map_update_elem(&flows, &found->flow, &made, BPF_NOEXIST)) {
 		struct ipvs_flow_key reply =
 			reply_to(&found->flow.destination, found->flow.destination_port, &made,
@@ -153,14 +152,14 @@ static __always_inline int begin_session(struct __sk_buff *packet,
 
 		/* Full; or another CPU was faster with the same packet, sent again: then that one goes. */
 		bpf_map_delete_elem(&flows, &reply);
-		return bpf_map_lookup_elem(&flows, &found->flow) ? TC_ACT_SHOT : give_up(found);
+		return bpf_map_lookup_elem(&flows, &found->flow) ? TC_ACT_SHOT : give_up(request);
 	}
 	if (masqueraded)
 		COUNT(masqueraded);
 	translation = bpf_map_lookup_elem(&flows, &found->flow);
 	if (!translation)
 		return TC_ACT_SHOT;
-	if (link_session(found, translation, now))
+	if (link_session(found, request, translation, now))
 		return send(packet, settings, found, translation, ipv6);
 	/* Noted on no CPU: it came another way. Its flows then age by themselves. */
 	verdict = send(packet, settings, found, translation, ipv6);
@@ -175,16 +174,39 @@ static __always_inline bool is_left_over(const struct headers *found,
 					    translation, found->flow.protocol);
 	struct ipvs_flow *reply = bpf_map_lookup_elem(&flows, &key);
 
-	if (found->flow.protocol != IPPROTO_TCP || !is_begin(found))
-		return false;
 	return !reply || !is_reply_for(reply, &found->flow) ||
 	       is_ending(translation->flags | reply->flags);
+}
+
+/*
+ * Whether a translation is of another live session: of the same client's port to
+ * the same backend by another service, which the backend could not tell apart.
+ */
+static __always_inline bool is_others(const struct ipvs_flow *translation,
+				      const struct ipvs_flow_key *request)
+{
+	return request && translation->new_destination_port &&
+	       (translation->new_destination_port != request->destination_port ||
+		!same_address(&translation->new_destination, &request->destination));
+}
+
+/* That the client is done is for the reply to know as well: by it its port may be taken over. */
+static __always_inline void tell_end(const struct headers *found, struct ipvs_flow *translation)
+{
+	struct ipvs_flow_key key = reply_to(&found->flow.destination, found->flow.destination_port,
+					    translation, found->flow.protocol);
+	struct ipvs_flow *reply = bpf_map_lookup_elem(&flows, &key);
+
+	note_end(translation, found->tcp_flags, IPVS_FLAG_CLIENT_FINISHED);
+	if (reply && is_reply_for(reply, &found->flow))
+		note_end(reply, found->tcp_flags, IPVS_FLAG_CLIENT_FINISHED);
 }
 
 static __always_inline int send_flow(struct __sk_buff *packet, const struct ipvs_control *settings,
 				     const struct headers *found, bool masqueraded, const bool ipv6)
 {
 	struct ipvs_flow *translation = bpf_map_lookup_elem(&flows, &found->flow);
+	struct ipvs_flow_key *request = noted_request(&found->flow);
 	__u64 now = bpf_ktime_get_coarse_ns();
 
 	if (is_hairpin(found)) {
@@ -192,16 +214,22 @@ static __always_inline int send_flow(struct __sk_buff *packet, const struct ipvs
 		if (!translation)
 			COUNT(hairpins);
 	}
-	if (translation && is_left_over(found, translation)) {
-		end_translation(&found->flow);
-		translation = 0;
+	if (translation && found->flow.protocol == IPPROTO_TCP && is_begin(found)) {
+		if (is_left_over(found, translation)) {
+			end_translation(&found->flow);
+			translation = 0;
+		} else if (is_others(translation, request)) {
+			COUNT(sessions_clashed);
+			return give_up(request);
+		}
 	}
 	if (!translation)
-		return begin_session(packet, settings, found, masqueraded, now, ipv6);
+		return begin_session(packet, settings, found, request, masqueraded, now, ipv6);
 	translation->last_seen = now;
-	note_end(translation, found->tcp_flags, IPVS_FLAG_CLIENT_FINISHED);
-	if (!(translation->flags & IPVS_FLAG_LINKED))
-		link_session(found, translation, now);
+	if (found->tcp_flags & (TCP_FINISH | TCP_RESET))
+		tell_end(found, translation);
+	if (request)
+		link_session(found, request, translation, now);
 	return send(packet, settings, found, translation, ipv6);
 }
 
@@ -254,8 +282,8 @@ static __always_inline int send_error(struct __sk_buff *packet, const struct ipv
 }
 
 /* Keeps a port that conntrack has given away from sessions of ours. */
-static __always_inline void reserve_port(struct __sk_buff *packet, const struct headers *found,
-					 const struct ipvs_flow_key *reply_key, const bool ipv6)
+static __always_inline int reserve_port(struct __sk_buff *packet, const struct headers *found,
+					const struct ipvs_flow_key *reply_key, const bool ipv6)
 {
 	const struct ipvs_device *device = device_of(packet, ipv6);
 	struct ipvs_flow reserved = {.last_seen = bpf_ktime_get_coarse_ns(),
@@ -264,14 +292,17 @@ static __always_inline void reserve_port(struct __sk_buff *packet, const struct 
 
 	if (!device || !same_address(source_of(device, ipv6), &found->flow.source) ||
 	    port < device->first_port || port > device->last_port)
-		return;
-	if (!bpf_map_update_elem(&flows, reply_key, &reserved, BPF_NOEXIST))
-		COUNT(ports_reserved);
+		return TC_ACT_UNSPEC;
+	if (bpf_map_update_elem(&flows, reply_key, &reserved, BPF_NOEXIST))
+		return TC_ACT_UNSPEC;
+	COUNT(ports_reserved);
+	return pass_and_age(packet, reply_key);
 }
 
 /*
- * Of conntrack, not ours: a flow that begins with the addresses and ports of a
- * session must not find its replies taken for that session's.
+ * Of conntrack, not ours: a connection that begins with the addresses and ports
+ * of a session must not find its replies taken for that session's. Datagrams are
+ * not looked at, for each of them may be the first.
  */
 static __always_inline int pass_native(struct __sk_buff *packet,
 				       const struct ipvs_control *settings,
@@ -280,27 +311,19 @@ static __always_inline int pass_native(struct __sk_buff *packet,
 	struct ipvs_flow_key key = reversed(&found->flow, IPVS_POINT_INGRESS);
 	struct ipvs_flow *reply;
 
-	if (!is_begin(found))
+	if (found->flow.protocol != IPPROTO_TCP || !is_begin(found))
 		return TC_ACT_UNSPEC;
 	reply = bpf_map_lookup_elem(&flows, &key);
-	if (!reply) {
-		reserve_port(packet, found, &key, ipv6);
-		return TC_ACT_UNSPEC;
-	}
-	if (reply->kind != IPVS_FLOW_REPLY || found->flow.protocol != IPPROTO_TCP)
+	if (!reply)
+		return reserve_port(packet, found, &key, ipv6);
+	if (reply->kind != IPVS_FLOW_REPLY)
 		return TC_ACT_UNSPEC;
 	if (!is_reply_for(reply, &found->flow) &&
 	    !is_dead(settings, found->flow.protocol, reply, bpf_ktime_get_coarse_ns(), true)) {
 		COUNT(sessions_clashed);
 		return TC_ACT_UNSPEC;
 	}
-	if (reply->new_source_port) {
-		struct ipvs_flow_key request_key = request_of(&key, reply);
-		struct ipvs_flow *request = bpf_map_lookup_elem(&flows, &request_key);
-
-		if (request && request->kind == IPVS_FLOW_REQUEST)
-			end_session(&request_key, request);
-	}
+	end_session_of_reply(&key, reply);
 	bpf_map_delete_elem(&flows, &key);
 	COUNT(sessions_replaced);
 	return TC_ACT_UNSPEC;

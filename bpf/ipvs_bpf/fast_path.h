@@ -70,7 +70,11 @@ static __always_inline bool fits(struct __sk_buff *packet, const struct headers 
 	return READ_MEMBER(packet, len) - found->network <= mtu;
 }
 
-/* True when it is time for one to take the slow path, where IPVS sees it. */
+/*
+ * True when it is time for one to take the slow path, where IPVS sees it. A
+ * request is fast again only once egress has seen it: had IPVS dropped it, for
+ * its backend is gone, all that follow go to IPVS too.
+ */
 static __always_inline bool is_slow_turn(const struct ipvs_control *settings,
 					 struct ipvs_flow *flow, __u64 now)
 {
@@ -80,6 +84,8 @@ static __always_inline bool is_slow_turn(const struct ipvs_control *settings,
 		return false;
 	flow->slow_second = second;
 	flow->flags &= ~IPVS_FLAG_ROUTED;
+	if (flow->kind == IPVS_FLOW_REQUEST)
+		flow->flags &= ~IPVS_FLAG_LINKED;
 	return true;
 }
 

@@ -12,15 +12,20 @@
 /* While draining, a UDP session that was quiet for so long is over. */
 #define QUIET_DATAGRAMS_SECONDS 60
 
-static __always_inline void remember_fragments(const struct headers *found,
-					       const struct ipvs_flow *reply, __u32 mark)
+static __always_inline struct ipvs_fragment_key fragment_key(const struct headers *found)
 {
-	struct ipvs_fragment_key key = {
+	return (struct ipvs_fragment_key){
 		.source = found->flow.source,
 		.destination = found->flow.destination,
 		.identification = found->identification,
 		.protocol = found->flow.protocol,
 	};
+}
+
+static __always_inline void remember_fragments(const struct headers *found,
+					       const struct ipvs_flow *reply, __u32 mark)
+{
+	struct ipvs_fragment_key key = fragment_key(found);
 	struct ipvs_fragment fragment = {.new_destination = reply->new_destination, .mark = mark};
 
 	bpf_map_update_elem(&fragments, &key, &fragment, BPF_ANY);
@@ -31,12 +36,7 @@ static __always_inline int take_fragment(struct __sk_buff *packet,
 					 const struct ipvs_control *settings,
 					 const struct headers *found, const bool ipv6)
 {
-	struct ipvs_fragment_key key = {
-		.source = found->flow.source,
-		.destination = found->flow.destination,
-		.identification = found->identification,
-		.protocol = found->flow.protocol,
-	};
+	struct ipvs_fragment_key key = fragment_key(found);
 	struct ipvs_fragment *fragment = bpf_map_lookup_elem(&fragments, &key);
 	struct ends after = ends_of(&found->flow);
 

@@ -30,7 +30,6 @@ static __always_inline bool take_over(const struct ipvs_control *settings,
 				      const struct ipvs_flow *wished, __u64 now, bool last_try)
 {
 	struct ipvs_flow *reply = bpf_map_lookup_elem(&flows, key);
-	struct ipvs_flow_key request_key;
 	__u64 seen;
 
 	if (!reply || reply->kind != IPVS_FLOW_REPLY ||
@@ -39,17 +38,7 @@ static __always_inline bool take_over(const struct ipvs_control *settings,
 	seen = reply->last_seen;
 	if (__sync_val_compare_and_swap(&reply->last_seen, seen, now) != seen)
 		return false;
-	if (reply->new_source_port) {
-		struct ipvs_flow translation = {.new_destination = key->source,
-						.new_destination_port = key->source_port};
-		struct ipvs_flow_key translation_key;
-
-		request_key = request_of(key, reply);
-		translation_key = translation_of(&request_key, &translation);
-		bpf_map_delete_elem(&flows, &request_key);
-		bpf_map_delete_elem(&flows, &translation_key);
-		COUNT(sessions_ended);
-	}
+	end_session_of_reply(key, reply);
 	reply->new_destination = wished->new_destination;
 	reply->new_destination_port = wished->new_destination_port;
 	reply->new_source_port = 0;

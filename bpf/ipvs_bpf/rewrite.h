@@ -156,7 +156,11 @@ static __always_inline bool rewrite(struct __sk_buff *packet, const struct heade
 	return rewrite_ipv4(packet, found, after, addresses, forwards);
 }
 
-/* What stands in an ICMP error: whether the source or the destination of the packet it is about changes. */
+/*
+ * What stands in an ICMP error. The checksum of the transport in there is left:
+ * often it is cut off, and who gets the error looks up a socket by the ports.
+ * `of_source` says which end of the packet it is about changes.
+ */
 struct error_change {
 	struct ipvs_address before;
 	struct ipvs_address after;

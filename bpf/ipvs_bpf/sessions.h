@@ -107,7 +107,7 @@ static __always_inline void note_end(struct ipvs_flow *flow, __u8 tcp_flags, __u
 		flow->flags |= finished;
 }
 
-/* Deletes a translation and the reply that is still its own; returns nothing to fail. */
+/* Deletes a translation, and the reply that is still its own. */
 static __always_inline void end_translation(const struct ipvs_flow_key *key)
 {
 	struct ipvs_flow *translation = bpf_map_lookup_elem(&flows, key);
@@ -139,6 +139,24 @@ static __always_inline void end_session(const struct ipvs_flow_key *key,
 		end_translation(&translation);
 	}
 	bpf_map_delete_elem(&flows, key);
+	COUNT(sessions_ended);
+}
+
+/* Ends the session of a reply, but for the reply itself: that is the caller's to delete, or to reuse. */
+static __always_inline void end_session_of_reply(const struct ipvs_flow_key *key,
+						 const struct ipvs_flow *reply)
+{
+	struct ipvs_flow_key request = request_of(key, reply);
+	struct ipvs_flow_key translation = request;
+
+	translation.destination = key->source;
+	translation.destination_port = key->source_port;
+	translation.point = IPVS_POINT_EGRESS;
+	bpf_map_delete_elem(&flows, &translation);
+	/* Not linked: there was no request to be found. */
+	if (!reply->new_source_port)
+		return;
+	bpf_map_delete_elem(&flows, &request);
 	COUNT(sessions_ended);
 }
 

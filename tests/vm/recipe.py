@@ -38,7 +38,7 @@ PACKAGES = (
     "nginx-light",
     "curl",
     "strace",
-    # What uses and shows IPVS. Here rather than in a variant: 8 s of a build, another image takes a minute.
+    # What uses and shows IPVS: 60 MB in every guest, while an image of its own would take a minute to build.
     "conntrack",
     "keepalived",
     "python3-pyroute2",

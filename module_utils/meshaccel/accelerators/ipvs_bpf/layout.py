@@ -233,7 +233,6 @@ class Counters(ctypes.Structure):
             "errors_outward",
             "fragments_inward",
             "fragments_outward",
-            "fragments_unknown",
             "fast_path_flows",
         )
     ]

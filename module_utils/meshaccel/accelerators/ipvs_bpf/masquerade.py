@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from ...ipvs.model import AddressKey
 from .kube_proxy import SERVICES_CHAIN, Chains, Set, State
 from .layout import Masquerade
-from .nat_rules import Outcome, Packet, Verdict, outcomes
+from .nat_rules import LOOPBACK_NETWORKS, Outcome, Packet, Verdict, outcomes
 
 CLUSTER_SETS = ("KUBE-CLUSTER-IP", "KUBE-6-CLUSTER-IP")
 #: Sets of something else than services: addresses alone, clients beside their own endpoint, health checks.
@@ -69,7 +69,8 @@ def decide(services: Iterable[AddressKey], state: State, overrides: Overrides = 
 def networks_of(chains: Chains) -> tuple[str, ...]:
     """Returns the networks that kube-proxy's rules tell local clients by (--cluster-cidr)."""
     options = (option for rule in chains.get(SERVICES_CHAIN, ()) for option in rule.options)
-    return tuple(sorted({option.words[0] for option in options if option.name == "-s" and option.words}))
+    named = {option.words[0] for option in options if option.name == "-s" and option.words}
+    return tuple(sorted(named - LOOPBACK_NETWORKS))
 
 
 class Members:
