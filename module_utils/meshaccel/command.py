@@ -9,7 +9,7 @@ import json
 import os
 import sys
 
-from . import metrics, record
+from . import ipvs, metrics, record, restoration
 from .accelerators.sockops import NAME as SOCKOPS
 from .accelerators.sockops.layout import SOCKETS_PER_CONNECTION
 from .accelerators.sockops.service import Sockops
@@ -83,7 +83,7 @@ def run(chosen: argparse.Namespace, sockops: Sockops) -> int:
     elif chosen.command == "metrics":
         sys.stdout.write(metrics.render(sockops.status()))
     elif chosen.command == "restore":
-        restore(sockops)
+        restoration.restore(sockops)
     elif chosen.command == "adopt":
         adopt(sockops)
     else:
@@ -115,31 +115,21 @@ def adopt(sockops: Sockops) -> None:
         print(sockops.adopt())
 
 
-def restore(sockops: Sockops) -> None:
-    """Brings back the desired state and says what was done."""
-    result = record.recorded(
-        sockops.paths,
-        SOCKOPS,
-        lambda note: sockops.restore(before_action=note),
-        keeps=True,
-        # Where nothing is wished, nothing failed that status would have to show.
-        unattended=os.path.exists(sockops.paths.desired(SOCKOPS)),
-    )
-    for action in result.actions:
-        print(action.summary)
-    for note in result.notes:
-        print(f"note: {note}")
-    if not result.changed and not result.notes:
-        print("sockops: nothing to restore, all is as wished")
-
-
 def show_status(sockops: Sockops, *, as_json: bool) -> None:
     """Prints the node's status."""
+    of_services: list[str] = []
     status = {SOCKOPS: sockops.status(), "last_run": record.read(sockops.paths)}
+    if restoration.services_kept(sockops.paths):
+        # Takes time to import, and the switches have to work at once.
+        from .ipvs.service import Services
+        from .ipvs.service import status_lines as lines_of_services
+
+        status[ipvs.NAME] = Services(sockops.paths).status()
+        of_services = lines_of_services(status[ipvs.NAME])
     if as_json:
         print(json.dumps(status, indent=2, sort_keys=True))
         return
-    for line in [*status_lines(status[SOCKOPS]), *unfinished_lines(status["last_run"])]:
+    for line in [*status_lines(status[SOCKOPS]), *of_services, *unfinished_lines(status["last_run"])]:
         print(line)
 
 

@@ -136,7 +136,9 @@ def making(service: VirtualService) -> Action:
 def changing(before: VirtualService, after: VirtualService) -> Plan:
     """Brings a service and the servers that come or stay to their settings."""
     there = {server.key: server for server in before.servers}
-    wished = [server for server in after.servers if there.get(server.key) != server]
+    differing = (server for server in after.servers if there.get(server.key) != server)
+    # What takes connections comes before what stops to.
+    wished = sorted(differing, key=lambda server: server.weight == 0)
     plan = [adding(after, server) for server in wished if server.key not in there]
     plan += [setting(after, there[server.key], server) for server in wished if server.key in there]
     if before.settings != after.settings:

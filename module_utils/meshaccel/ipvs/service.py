@@ -20,6 +20,9 @@ from .model import VirtualService
 from .observe import Observed, observe
 from .plan import compare, make_plan
 
+#: So many services are named in a line of status; as JSON it has all.
+MOST_NAMED = 5
+
 
 @dataclass(frozen=True)
 class ServicesResult(engine.Result):
@@ -101,3 +104,18 @@ class Services:
 def usable(service: VirtualService) -> bool:
     """True when new connections have a server to go to."""
     return any(server.weight for server in service.servers)
+
+
+def status_lines(services: Json) -> list[str]:
+    """Returns the status of IPVS's services for a reader."""
+    listed, missing = services["services"], services["missing"]
+    lines = [f"{NAME}  {listed - len(missing)} of {listed} services, {services['servers']} servers"]
+    for words, names in (
+        ("MISSING, run meshaccel restore", missing),
+        ("without a server for new connections", services["without_servers"]),
+        ("being removed", services["leaving"]),
+    ):
+        if names:
+            more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+            lines.append(f"  {words}: {', '.join(names[:MOST_NAMED])}{more}")
+    return lines
