@@ -121,7 +121,7 @@ class SimulatedNode:
         self.drained: list[tuple[ServiceKey, ServerKey]] = []
 
     def observe(self) -> Observed:
-        """Return the state as observe() does."""
+        """Return the state, of table and document alone."""
         kept = Kept() if self.document is None else read_kept(self.document, "the document")
         return Observed(True, self.table.read(), self.document, kept, SCHEDULERS)
 
