@@ -14,7 +14,8 @@ NODE_RELEASE := build/node_release.json
 VAGRANTFILES := Vagrantfile tests/vagrant/box_files/Vagrantfile
 C_SOURCES = $(shell find bpf tests -name '*.[ch]')
 
-.PHONY: help demo test test-unit test-kernel test-peers test-vm test-vm-guests test-vm-kernel test-vm-roles
+.PHONY: help demo test test-unit test-kernel test-peers
+.PHONY: test-vm test-vm-guests test-vm-kernel test-vm-ipvs test-vm-roles
 .PHONY: test-vagrant vm-image vagrant-box kernels bench bench-loaders instructions root bpf node-release clean
 .PHONY: lock format lint lint-ansible lint-yaml lint-python lint-types lint-shell lint-c lint-ruby
 
@@ -24,7 +25,7 @@ help: ## list the targets
 demo: root bpf node-release ## measure a real mesh on this machine, accelerate it, measure again, take it all back
 	$(WITH_PACKAGE) $(PYTHON) -m tests.demo $(ARGS)
 
-VM_PARTS := vm-image test-vm-guests test-vm-kernel test-vm-roles
+VM_PARTS := vm-image test-vm-guests test-vm-kernel test-vm-ipvs test-vm-roles
 # Guests are made of Debian's packages: apt knows their archive on Debian, elsewhere somebody has to name it.
 HAS_ARCHIVE := $(or $(MESHACCEL_MIRROR),$(shell . /etc/os-release; [ "$$ID" != debian ] || echo yes))
 
@@ -58,7 +59,12 @@ test-vm-guests: root ## the virtual machines themselves
 	$(PYTEST) tests/vm $(ARGS)
 
 test-vm-kernel: root bpf ## the core of tests/kernel on other kernels, or the tests that ARGS name
-	for kernel in $(KERNELS); do $(WITH_PACKAGE) $(PYTHON) -m tests.vm.kernel_tests $$kernel $(ARGS) || exit; done
+	for kernel in $(KERNELS); do \
+		$(WITH_PACKAGE) $(PYTHON) -m tests.vm.guest_tests kernel $$kernel $(ARGS) || exit; done
+
+test-vm-ipvs: root bpf ## tests/ipvs, which needs a kernel with IPVS, or the tests that ARGS name
+	for kernel in $(KERNELS); do \
+		$(WITH_PACKAGE) $(PYTHON) -m tests.vm.guest_tests ipvs $$kernel $(ARGS) || exit; done
 
 SCENARIOS ?= sockops three_nodes
 

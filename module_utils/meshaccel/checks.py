@@ -6,12 +6,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import Callable, NoReturn, TypeVar
 
 from .errors import InvalidInput
 from .model import Json
 
 LONGEST_NUMBER = 18
+Parsed = TypeVar("Parsed")
 
 
 @dataclass(frozen=True)
@@ -89,3 +90,43 @@ def reject_unknown(raw: Mapping[str, Json], known: frozenset[str], where: str) -
 def invalid(wanted: str, found: str, remedy: str) -> NoReturn:
     """Raises InvalidInput."""
     raise InvalidInput(wanted=wanted, found=found, remedy=remedy)
+
+
+class Collector:
+    """Parses values that do not depend on each other, and tells all that is wrong at once."""
+
+    def __init__(self) -> None:
+        """Begins with nothing wrong."""
+        self.mistakes: list[str] = []
+
+    def parsed(self, parse: Callable[[], Parsed], otherwise: Parsed) -> Parsed:
+        """Returns what ``parse`` returns, or ``otherwise`` where it raises InvalidInput, which is kept."""
+        try:
+            return parse()
+        except InvalidInput as error:
+            self.mistakes.append(f"wanted {error.wanted}; found {error.found}; {error.remedy}")
+            return otherwise
+
+    def each(
+        self, entries: Sequence[Json], where: str, parse: Callable[[Json], Parsed]
+    ) -> tuple[Parsed, ...]:
+        """Returns the entries of a list that are right; what is wrong is told by its place, from 1 on."""
+        parsed: list[Parsed] = []
+        for place, entry in enumerate(entries, start=1):
+            try:
+                parsed.append(parse(entry))
+            except InvalidInput as error:
+                self.mistakes.append(
+                    f"{where}, entry {place}: wanted {error.wanted}; found {error.found}; {error.remedy}"
+                )
+        return tuple(parsed)
+
+    def finish(self, what: str) -> None:
+        """Raises InvalidInput with a line for each mistake, if there was one."""
+        if self.mistakes:
+            count = f"{len(self.mistakes)} mistakes" if len(self.mistakes) > 1 else "a mistake"
+            invalid(
+                f"{what} without a mistake",
+                f"{count}, so nothing was changed:\n" + "\n".join(self.mistakes) + "\n",
+                "correct each",
+            )

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 from tests.support.mesh_load import parse_requests
 
+LATENCY_SCRIPT = Path(__file__).parent / "templates" / "latencies.lua"
 MICROSECOND = 1e-6
 MILLISECOND = 1e-3
 
@@ -38,8 +40,16 @@ class LoadResult:
         return self.requests / self.duration
 
 
+def wrk_command(url: str, seconds: int, connections: int) -> list[str]:
+    """Return the command line of wrk whose output parse_wrk reads."""
+    return [
+        "wrk", "--threads", "1", "--connections", str(connections), "--duration", f"{seconds}s",
+        "--script", str(LATENCY_SCRIPT), url,
+    ]  # fmt: skip
+
+
 def parse_wrk(output: str) -> LoadResult:
-    """Read the line that templates/latencies.lua makes wrk write; raises ValueError when it is missing."""
+    """Read the line that LATENCY_SCRIPT makes wrk write; raises ValueError when it is missing."""
     figures = json.loads(_json_line(output))
     percentiles = tuple((percent, time * MICROSECOND) for percent, time in figures["percentiles"])
     return LoadResult(

@@ -17,8 +17,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from tests.demo.load import LoadResult, parse_mesh_load, parse_redis_benchmark, parse_wrk
-from tests.demo.sidecar import BODY_BYTES, LATENCY_SCRIPT, PORTS, render, render_file, sidecar_command
+from tests.demo.load import LoadResult, parse_mesh_load, parse_redis_benchmark, parse_wrk, wrk_command
+from tests.demo.sidecar import BODY_BYTES, PORTS, render, render_file, sidecar_command
 from tests.support import mesh_load
 from tests.support.cgroups import TestCgroup
 from tests.support.namespaces import NodeNetwork, Pod
@@ -190,10 +190,7 @@ class Mesh:
         ]  # fmt: skip
 
     def _run_wrk(self, port: int, seconds: int, connections: int) -> Sample:
-        command = [
-            "wrk", "--threads", "1", "--connections", str(connections), "--duration", f"{seconds}s",
-            "--script", str(LATENCY_SCRIPT), f"http://{self.server.address4}:{port}/",
-        ]  # fmt: skip
+        command = wrk_command(f"http://{self.server.address4}:{port}/", seconds, connections)
         return self._measured(lambda: parse_wrk(self._run_client(command, seconds)))
 
     def _measured(self, load: Callable[[], LoadResult]) -> Sample:

@@ -9,7 +9,6 @@ from pathlib import Path
 import jinja2
 
 TEMPLATES = Path(__file__).with_name("templates")
-LATENCY_SCRIPT = TEMPLATES / "latencies.lua"
 
 
 @dataclass(frozen=True)

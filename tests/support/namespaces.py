@@ -53,9 +53,18 @@ class NetworkNamespace:
         """Run a program in here to its end and return its output; see processes.run."""
         return run(command, Placement(namespace=self), standard_input=standard_input, timeout=timeout)
 
+    def configure(self, commands: Sequence[Sequence[str]]) -> None:
+        """Run commands of `ip`, each without that word, in one process; the first that fails ends it."""
+        self.run(["ip", "-batch", "-"], standard_input="".join(f"{' '.join(words)}\n" for words in commands))
+
     def set_sysctl(self, name: str, value: str) -> None:
         """Set a `net.` sysctl of this namespace."""
         self.run(["sysctl", "-q", "-w", f"{name}={value}"])
+
+    def forward(self) -> None:
+        """Make this namespace a router of both address families."""
+        self.set_sysctl("net.ipv4.ip_forward", "1")
+        self.set_sysctl("net.ipv6.conf.all.forwarding", "1")
 
     def set_receive_packet_steering(self, interface: str, processors: str) -> None:
         """Spread received packets over the processors in the hexadecimal mask `processors`.
@@ -76,18 +85,29 @@ def remove_namespace(name: str) -> None:
 
 @dataclass(frozen=True)
 class Attachment:
-    """One end of a wire: an interface to make in a namespace, its addresses as `address/prefix`."""
+    """One end of a wire: an interface to make in a namespace, its addresses as `address/prefix`.
+
+    Default routes lead to the gateways, one of an address family.
+    """
 
     namespace: NetworkNamespace
     interface: str
     addresses: tuple[str, ...] = ()
+    gateways: tuple[str, ...] = ()
 
     def bring_up(self) -> None:
-        """Give the interface its addresses, without IPv6's second of asking whether they are free."""
-        for address in self.addresses:
-            nodad = ["nodad"] if ":" in address else []
-            self.namespace.run(["ip", "address", "add", address, "dev", self.interface, *nodad])
-        self.namespace.run(["ip", "link", "set", self.interface, "up"])
+        """Give the interface its addresses and set it up, then make the routes."""
+        added = [
+            ["address", "add", address, "dev", self.interface, *without_asking(address)]
+            for address in self.addresses
+        ]
+        routes = [["route", "add", "default", "via", gateway] for gateway in self.gateways]
+        self.namespace.configure([*added, ["link", "set", self.interface, "up"], *routes])
+
+
+def without_asking(address: str) -> list[str]:
+    """Return the words that spare an IPv6 address the second of asking whether it is free."""
+    return ["nodad"] if ":" in address else []
 
 
 def connect(first: Attachment, second: Attachment) -> None:
@@ -130,8 +150,7 @@ class NodeNetwork:
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as resources:
             resources.enter_context(self.namespace)
-            self.namespace.set_sysctl("net.ipv4.ip_forward", "1")
-            self.namespace.set_sysctl("net.ipv6.conf.all.forwarding", "1")
+            self.namespace.forward()
             self.namespace.run(["ip", "link", "add", BRIDGE, "type", "bridge"])
             Attachment(self.namespace, BRIDGE, self._subnet_addresses(1)).bring_up()
             self._resources = resources.pop_all()
@@ -152,11 +171,11 @@ class NodeNetwork:
         port = f"pod{number}"
         connect(
             Attachment(self.namespace, port),
-            Attachment(namespace, POD_INTERFACE, self._subnet_addresses(number)),
+            Attachment(
+                namespace, POD_INTERFACE, self._subnet_addresses(number), (self.address4, self.address6)
+            ),
         )
         self.namespace.run(["ip", "link", "set", port, "master", BRIDGE])
-        namespace.run(["ip", "route", "add", "default", "via", self.address4])
-        namespace.run(["ip", "-6", "route", "add", "default", "via", self.address6])
         return Pod(namespace, str(self.subnet4[number]), str(self.subnet6[number]))
 
     def _subnet_addresses(self, number: int) -> tuple[str, str]:

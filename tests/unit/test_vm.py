@@ -18,9 +18,9 @@ from tests.vm import (
     archive,
     build,
     emulator,
+    guest_tests,
     initial_file_system,
     kernel_package,
-    kernel_tests,
     kernels,
     network,
 )
@@ -28,9 +28,9 @@ from tests.vm.__main__ import main
 from tests.vm.archive import Archive, ArchiveUnknownError
 from tests.vm.build import Builder, BuildError
 from tests.vm.guest import Guest, GuestError
+from tests.vm.guest_tests import Outcome
 from tests.vm.image import Image
 from tests.vm.kernel_package import DEPENDS, NoKernelError
-from tests.vm.kernel_tests import Outcome
 from tests.vm.kernels import Answers
 from tests.vm.monitor import Monitor, MonitorError
 from tests.vm.network import AddressError, join
@@ -206,14 +206,14 @@ def test_the_first_program_of_a_guest_knows_the_words_of_the_trial() -> None:
 
 def test_a_test_that_was_skipped_did_not_pass() -> None:
     suites = '<testsuites><testsuite tests="9" failures="1" errors="2" skipped="3"/></testsuites>'
-    assert kernel_tests.read_outcome(suites) == Outcome(9, 6)
+    assert guest_tests.read_outcome(suites) == Outcome(9, 6)
     assert [str(Outcome(9, 6)), str(Outcome(9, 0))] == ["3 passed, 6 failed", "9 passed"]
 
 
 def test_what_a_guest_is_given_runs_on_any_python() -> None:
     """Each is a package of this environment, and has nothing that was compiled for this one's version."""
-    directory = kernel_tests.packages_directory()
-    names = kernel_tests.package_names()
+    directory = guest_tests.packages_directory()
+    names = guest_tests.package_names()
     assert {"pytest", "_pytest", "pluggy", "ansible"} <= set(names)
     assert all((directory / name).exists() for name in names)
     assert [path for name in names for path in (directory / name).rglob("*.so")] == []

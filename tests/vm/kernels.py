@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 
 from meshaccel.capabilities import NEEDS
 from tests.support.processes import termination_as_exit
-from tests.vm import kernel_tests
+from tests.vm import guest_tests
 from tests.vm.build import DIRECTORY, GUESTS, Builder
 from tests.vm.guest import GuestError, running
-from tests.vm.kernel_tests import ALL, CORE
+from tests.vm.guest_tests import ALL, CORE
 from tests.vm.recipe import KERNELS, Recipe
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="./run kernels", description="Write docs/kernels.md.")
     parser.add_argument("--all", action="store_true", help="all tests that a guest can take, not their core")
     tests = ALL if parser.parse_args(arguments).all else CORE
-    kernel_tests.build()
+    guest_tests.build()
     builder = Builder(DIRECTORY)
     with termination_as_exit():
         answers = [ask(builder.provide(Recipe(kernel)), tests) for kernel in KERNELS.values()]
@@ -87,7 +87,7 @@ def ask(image: Image, tests: Sequence[str]) -> Answers:
             raise GuestError(f"{image.directory}: no kernel of Debian")
         answers = Answers(version[1], json.loads(said), NOT_RUN)
         if answers.supports(TESTED):
-            answers = replace(answers, tests=str(kernel_tests.run(guest, tests)))
+            answers = replace(answers, tests=str(guest_tests.run(guest, tests)))
     return answers
 
 

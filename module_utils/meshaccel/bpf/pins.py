@@ -6,10 +6,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from ..errors import MeshaccelError
+from ..model import Json
 from . import attach, maps
 from .objects import BpfObject
 
@@ -104,3 +106,15 @@ def program_id(path: str) -> int:
         return attach.program_id(descriptor)
     finally:
         os.close(descriptor)
+
+
+def cannot_reload(arguments: Mapping[str, Json]) -> None:
+    """Stands for a way back that there is none of.
+
+    Raises MeshaccelError, so that the operator learns of it.
+    """
+    raise MeshaccelError(
+        wanted="the version before loaded again",
+        found=str(arguments["reason"]),
+        remedy="all traffic is on the kernel's path until the next successful run",
+    )

@@ -12,6 +12,7 @@ from ..model import Json
 from ..paths import NodePaths
 from ..system import files
 from . import NAME, module, table
+from .collector import without_cycle_collection
 from .description import describe, describe_observed
 from .desired import Desired
 from .document import read_kept, read_wish
@@ -19,9 +20,6 @@ from .handlers import Handlers
 from .model import VirtualService
 from .observe import Observed, observe
 from .plan import compare, make_plan
-
-#: So many services are named in a line of status; as JSON it has all.
-MOST_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -37,6 +35,7 @@ class Services:
 
     paths: NodePaths
 
+    @without_cycle_collection()
     def converge(
         self,
         desired: Desired,
@@ -104,18 +103,3 @@ class Services:
 def usable(service: VirtualService) -> bool:
     """True when new connections have a server to go to."""
     return any(server.weight for server in service.servers)
-
-
-def status_lines(services: Json) -> list[str]:
-    """Returns the status of IPVS's services for a reader."""
-    listed, missing = services["services"], services["missing"]
-    lines = [f"{NAME}  {listed - len(missing)} of {listed} services, {services['servers']} servers"]
-    for words, names in (
-        ("MISSING, run meshaccel restore", missing),
-        ("without a server for new connections", services["without_servers"]),
-        ("being removed", services["leaving"]),
-    ):
-        if names:
-            more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
-            lines.append(f"  {words}: {', '.join(names[:MOST_NAMED])}{more}")
-    return lines

@@ -23,7 +23,7 @@ from ...bpf.loaders import Loader
 from ...bpf.object_file import ObjectFile, not_permitted
 from ...bpf.objects import BpfObject
 from ...bpf.ownership import opened
-from ...bpf.pins import make_pin_directory, remove_tree
+from ...bpf.pins import cannot_reload, make_pin_directory, remove_tree
 from ...engine import Handler
 from ...errors import MeshaccelError, Unsupported
 from ...model import Json, Mode
@@ -74,7 +74,7 @@ class Handlers:
             "sockops.detach": self.detach,
             "sockops.release": self.release,
             "sockops.adopt": self.adopt,
-            "sockops.cannot_reload": self.cannot_reload,
+            "sockops.cannot_reload": cannot_reload,
         }
 
     # ---- loading ----
@@ -125,17 +125,6 @@ class Handlers:
         digest = str(arguments["digest"])
         if digest != self._digest():
             remove_tree(self._places.programs(digest))
-
-    def cannot_reload(self, arguments: Mapping[str, Json]) -> None:
-        """Stands for a way back that there is none of.
-
-        Raises MeshaccelError, so that the operator learns of it.
-        """
-        raise MeshaccelError(
-            wanted="the version before loaded again",
-            found=str(arguments["reason"]),
-            remedy="connections go by TCP until the next successful run",
-        )
 
     def unload(self, _: Mapping[str, Json]) -> None:
         """Detaches from every cgroup and removes every pin.

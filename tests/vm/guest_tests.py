@@ -1,7 +1,7 @@
-"""`python -m tests.vm.kernel_tests KERNEL [WORD...]`: tests/kernel on the kernel of a guest.
+"""`python -m tests.vm.guest_tests SUITE KERNEL [WORD...]`: tests on the kernel of a guest.
 
 Nothing is compiled or fetched there: objects, load generator and pytest are those of this machine. Further
-words go to pytest; without any it runs the core.
+words go to pytest; without any it runs the suite.
 """
 
 from __future__ import annotations
@@ -48,6 +48,12 @@ CORE = tuple(
     )
 )
 ALL = ("tests/kernel",)
+#: The words for pytest that are meant by a name.
+SUITES: dict[str, tuple[str, ...]] = {
+    "kernel": CORE,
+    # Only here: tests/ipvs is no part of pytest's own `testpaths`, since few machines have IPVS.
+    "ipvs": ("tests/ipvs",),
+}
 #: Left out: what needs more speed or more programs than a guest has.
 SELECTION = "not machine"
 #: For one test; under emulation all takes ten to twenty times as long.
@@ -73,14 +79,15 @@ class Outcome:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the tests on one kernel; returns an exit status."""
-    name, *words = sys.argv[1:] if arguments is None else arguments
+    """Run a suite on one kernel; returns an exit status."""
+    suite, name, *words = sys.argv[1:] if arguments is None else arguments
+    tests = words or SUITES[suite]
     image = Builder(DIRECTORY).provide(Recipe(KERNELS[name]))
     build()
     # Of a name of its own: what a killed run left is ended by the next.
-    with termination_as_exit(), running(image, GUESTS / f"kernel-tests-{name}") as guest:
-        outcome = run(guest, words or CORE)
-    print(f"tests/kernel on Linux {name}: {outcome}")
+    with termination_as_exit(), running(image, GUESTS / f"{suite}-tests-{name}") as guest:
+        outcome = run(guest, tests)
+    print(f"tests/{suite} on Linux {name}: {outcome}")
     return 1 if outcome.failed or not outcome.tests else 0
 
 
