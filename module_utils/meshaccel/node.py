@@ -142,19 +142,11 @@ def plan_sockops(
 
 def plan_services(desired: ServicesDesired, paths: NodePaths) -> Part:
     """Plans the services of IPVS."""
-    from .ipvs.description import describe, describe_observed
-    from .ipvs.observe import observe
-    from .ipvs.plan import compare, make_plan
+    from .ipvs.service import Services
 
-    seen = observe(desired, paths)
-    difference = compare(desired, seen)
-    return Part(
-        ipvs.NAME,
-        desired.present,
-        told([action.summary for action in make_plan(desired, seen, paths)]),
-        describe_observed(seen, difference),
-        describe(desired, difference),
-    )
+    planned = Services(paths).converge(desired, check_mode=True)
+    drift = told([action.summary for action in planned.actions])
+    return Part(ipvs.NAME, desired.present, drift, planned.before, planned.after)
 
 
 def ipvs_bpf_planner(wish: Mapping[str, Json], paths: NodePaths) -> Callable[[], Part]:
