@@ -14,7 +14,7 @@ from ... import file_actions, holds, unit_actions
 from ...bpf import ownership
 from ...engine import Handler
 from ...paths import NodePaths
-from . import NAME, kernel_settings, notrack
+from . import NAME, kernel_settings, notrack, tencent
 from .attaching import AttachingHandlers
 from .loading import LoadingHandlers
 from .observe import places
@@ -35,6 +35,7 @@ def table(paths: NodePaths, notes: list[str], root: str) -> Mapping[str, Handler
         **holds.handlers(paths, NAME),
         **notrack.handlers(),
         **kernel_settings.handlers(root),
+        **tencent.handlers(root),
         **LoadingHandlers(paths, pins).table(),
         **WritingHandlers(pins).table(),
         **AttachingHandlers(pins).table(),

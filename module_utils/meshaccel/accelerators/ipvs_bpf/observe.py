@@ -21,7 +21,7 @@ from ...ports import PortRange
 from ...system import files, systemd
 from ...system.route_netlink import Link
 from ...unit_actions import Unit
-from . import NAME, kernel_settings, layout, notrack
+from . import NAME, kernel_settings, layout, notrack, tencent
 from .layout import Masquerade, ProgramMode
 from .settings import settings_before
 from .state import DeviceState, Loaded, Observed, Program, Settings, Source, Surroundings
@@ -64,6 +64,7 @@ def observe(
         settings=kernel_settings.observe(root),
         settings_before=files.read(settings_before(paths)),
         ipvs_loaded=ipvs_loaded,
+        tencent=tencent.observe(root),
         notrack=notrack.observe() if ours else notrack.Observed(),
         hold=holds.read(paths, NAME),
         follow_unit=Unit.observe(paths, UNIT_NAME) if systemd.running() else None,

@@ -156,7 +156,7 @@ class IpvsBpf:
         if not os.path.exists(self.pins.program(loaded.digest, layout.AGEING_PROGRAM)):
             over = sessions.aged(table, loaded.settings, sessions.monotonic())
         reserved = {key for key, flow in table.items() if flow.kind == layout.FlowKind.RESERVED}
-        free = reserved - set(reservation.taken(loaded.devices.values())) if reserved else set()
+        free = reserved - reservation.taken(loaded.devices.values()) if reserved else set()
         switchover.delete(self.pins, [*over, *free])
         words = [f"{len(over)} flows were over"] if over else []
         return [*words, *([f"{len(free)} reserved ports are free again"] if free else [])]

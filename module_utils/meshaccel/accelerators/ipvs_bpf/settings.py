@@ -11,7 +11,7 @@ from ... import file_actions
 from ...errors import InvalidInput
 from ...model import Plan
 from ...paths import NodePaths
-from . import kernel_settings
+from . import kernel_settings, tencent
 from .desired import Desired
 from .state import Observed
 
@@ -32,6 +32,8 @@ def changing(desired: Desired, observed: Observed, paths: NodePaths) -> Plan:
     values = kernel_settings.wished(
         kernel_settings.kernel_version(), observed.settings.values, dict(desired.kernel_settings)
     )
+    if desired.bpf and observed.tencent.mode is not None:
+        values = {**values, **{name: tencent.SETTINGS[name] for name in tencent.SETTINGS if name in values}}
     before = load(observed.settings_before, settings_before(paths))
     kept = kernel_settings.to_keep(values, observed.settings, before)
     text = (json.dumps({**before, **kept}, indent=2, sort_keys=True) + "\n").encode()

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import Callable
 
@@ -13,7 +12,7 @@ from ...ipvs import module, table, timeouts
 from ...ipvs.model import AddressKey, VirtualService
 from ...ipvs.timeouts import Timeouts
 from ...ports import PortRange
-from ...system import route_netlink
+from ...system import conntrack, route_netlink
 from . import kube_proxy
 from .desired import Desired, Follow
 from .layout import PROTOCOL_NUMBERS
@@ -22,8 +21,6 @@ from .selection import Selection, select
 from .state import Surroundings
 
 LOCAL_PORTS = "/proc/sys/net/ipv4/ip_local_port_range"
-#: There when nf_conntrack is in the kernel, also when it is built in.
-CONNTRACK = "/proc/sys/net/netfilter/nf_conntrack_max"
 
 
 def read_timeouts() -> Timeouts:
@@ -56,7 +53,7 @@ def look(desired: Desired, readers: Readers) -> tuple[Surroundings, Selection]:
         services=services,
         timeouts=readers.timeouts(),
         routes=route_netlink.routes(sorted(selection.servers)),
-        conntrack=os.path.exists(CONNTRACK),
+        conntrack=conntrack.present(),
         local_ports=read_local_ports(),
     )
     return around, selection
