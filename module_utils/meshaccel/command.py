@@ -68,7 +68,7 @@ def parser() -> argparse.ArgumentParser:
         (Mode.DRAIN, "accelerate nothing new; held until on"),
     ):
         switch = subparsers.add_parser(mode.value, help=words)
-        switch.add_argument("accelerator", choices=tuple(commands.TABLE))
+        switch.add_argument("accelerator", choices=tuple(commands.ACCELERATORS))
         switch.add_argument("--cgroup", help="only this cgroup of sockops, as status names it")
     adopt = subparsers.add_parser("adopt", help="take over connections that are open already")
     adopt.add_argument("accelerator", choices=("sockops",))
@@ -98,7 +98,7 @@ def run(chosen: argparse.Namespace, paths: NodePaths) -> int:
     elif chosen.command == "follow":
         return follow(chosen, paths)
     else:
-        commands.TABLE[chosen.accelerator](paths).switch(Mode(chosen.command), chosen)
+        commands.ACCELERATORS[chosen.accelerator](paths).switch(Mode(chosen.command), chosen)
     return 0
 
 

@@ -14,10 +14,14 @@ HELP = {
     "meshaccel_sockops_connections": "Connections now in the socket table.",
     "meshaccel_sockops_maximum_connections": "Connections the socket table has room for.",
     "meshaccel_sockops_relay_joined": "Pairs of connections that a relay joins now.",
+    "meshaccel_ipvs_service_services": "Services of IPVS that are wished of the node.",
+    "meshaccel_ipvs_service_missing": "Wished services that the kernel does not have.",
+    "meshaccel_ipvs_service_without_servers": "Wished services that no server takes new connections of.",
+    "meshaccel_ipvs_service_servers": "Servers of the wished services.",
     "meshaccel_sockops_relay_waiting": "Connections that wait for one of the other side.",
 }
 #: Of the metrics of each accelerator.
-PREFIX = re.compile(r"meshaccel_(sockops|ipvs_bpf)_")
+PREFIX = re.compile(r"meshaccel_(sockops|ipvs_bpf|ipvs_service)_")
 MODES = ("on", "off", "drain")
 
 

@@ -4,13 +4,26 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn, cast
 
-from meshaccel.ipvs.model import RealServer, ServiceKey, VirtualService
+from meshaccel import engine
+from meshaccel.ipvs.document import Kept, read_kept
+from meshaccel.ipvs.handlers import Handlers
+from meshaccel.ipvs.observe import Observed
+from meshaccel.ipvs.plan import make_plan
+from meshaccel.paths import NodePaths
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Self
+
+    from meshaccel.engine import BeforeAction, Handler
+    from meshaccel.ipvs.desired import Desired
+    from meshaccel.ipvs.messages import Kernel
+    from meshaccel.ipvs.model import RealServer, ServerKey, ServiceKey, VirtualService
+    from meshaccel.model import Plan
+
+SCHEDULERS = frozenset({"rr", "wrr", "wlc", "sh", "mh"})
 
 
 class SimulatedTable:
@@ -47,8 +60,7 @@ class SimulatedTable:
 
     def delete_service(self, key: ServiceKey) -> None:
         self._count(key)
-        self._find(key)
-        del self.services[key]
+        del self.services[self._find(key).key]
         self.history.append(dict(self.services))
 
     def new_server(self, key: ServiceKey, server: RealServer) -> None:
@@ -94,6 +106,45 @@ class SimulatedTable:
         self.history.append(dict(self.services))
 
 
-def refuse(number: int) -> None:
+def refuse(number: int) -> NoReturn:
     """Raise what a refused message raises."""
     raise OSError(number, os.strerror(number))
+
+
+class SimulatedNode:
+    """A node with such a table and with what is kept of a wish."""
+
+    def __init__(self, services: Iterable[VirtualService] = ()) -> None:
+        """Begin with services that somebody else has made."""
+        self.table = SimulatedTable(services)
+        self.document: bytes | None = None
+        self.drained: list[tuple[ServiceKey, ServerKey]] = []
+
+    def observe(self) -> Observed:
+        """Return the state, of table and document alone."""
+        kept = Kept() if self.document is None else read_kept(self.document, "the document")
+        return Observed(True, self.table.read(), self.document, kept, SCHEDULERS)
+
+    def plan(self, desired: Desired) -> Plan:
+        """Return what the wish needs."""
+        return make_plan(desired, self.observe(), NodePaths())
+
+    def converge(self, desired: Desired, before_action: BeforeAction = engine.ignore) -> Plan:
+        """Make the node as wished; returns what was done."""
+        return engine.converge(
+            self.observe,
+            lambda seen: make_plan(desired, seen, NodePaths()),
+            self.handlers(),
+            before_action=before_action,
+        ).actions
+
+    def handlers(self) -> dict[str, Handler]:
+        """Return handlers whose messages go to the table here."""
+        handlers = Handlers()
+        handlers._opened = cast("Kernel", self.table)
+        return {
+            **handlers.table(),
+            "file.write": lambda found: setattr(self, "document", found["text"].encode()),
+            "file.remove": lambda _: setattr(self, "document", None),
+            "ipvs.drain": lambda found: self.drained.extend(found["servers"]),
+        }

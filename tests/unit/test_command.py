@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 ACTION = Action("sockops.set_mode", "switch sockops on")
 EXAMPLE_COLUMNS = 45
 """How far the command line goes in an example of the help; behind it stands what it is for."""
-NO_IPVS_BPF = "ipvs_bpf  absent\n"
+NO_IPVS = "ipvs_service  absent\nipvs_bpf  absent\n"
 NOTHING_RESTORED = Result((), {}, {}, ())
 
 
@@ -241,7 +241,7 @@ def test_on_adopts_if_the_node_is_to(call: Call, known: Known, *, adopting: bool
 
 @pytest.mark.parametrize("state", ["absent", "incomplete"])
 def test_what_is_not_working_is_said_in_a_word(call: Call, known: Known, state: str) -> None:
-    assert call(known(known_status={"state": state}), "status") == (0, f"sockops  {state}\n{NO_IPVS_BPF}", "")
+    assert call(known(known_status={"state": state}), "status") == (0, f"sockops  {state}\n{NO_IPVS}", "")
 
 
 def test_status_shows_mode_table_share_cgroups_and_every_reason_for_tcp(call: Call, known: Known) -> None:
@@ -259,7 +259,7 @@ def test_status_shows_mode_table_share_cgroups_and_every_reason_for_tcp(call: Ca
         "  cgroup server.slice  drain  no bytes yet",
         "  skipped_port  2",
         "  tcp_messages_memory  5",
-        NO_IPVS_BPF.strip(),
+        *NO_IPVS.splitlines(),
     ]
 
 
@@ -337,6 +337,7 @@ def test_json_has_the_whole_status_and_the_last_run_in_a_stable_order(
     assert (code, errors) == (0, "")
     assert json.loads(output) == {
         "sockops": shuffled,
+        "ipvs_service": {"state": "absent"},
         "ipvs_bpf": {"state": "absent"},
         "last_run": {"sockops": {"phase": "done"}},
     }

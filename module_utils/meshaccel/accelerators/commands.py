@@ -17,8 +17,8 @@ from ..model import Json, Mode
 from ..paths import NodePaths
 
 
-class AcceleratorCommand(Protocol):
-    """An accelerator in the node's command. Raises MeshaccelError for what it cannot do."""
+class PartCommand(Protocol):
+    """A part of the node in the node's command. Raises MeshaccelError for what it cannot do."""
 
     def status(self) -> dict[str, Json]:
         """Returns everything as plain data; its ``state`` is absent where there is nothing."""
@@ -29,11 +29,15 @@ class AcceleratorCommand(Protocol):
     def metrics(self, status: Mapping[str, Json]) -> str:
         """Returns a status as Prometheus text."""
 
-    def switch(self, mode: Mode, chosen: Namespace) -> None:
-        """Switches at once, says so, and holds it for later runs."""
-
     def restore(self, before_action: BeforeAction) -> Result:
         """Brings back the wish kept on the node. The caller holds the node's lock."""
+
+
+class AcceleratorCommand(PartCommand, Protocol):
+    """A part that can be switched."""
+
+    def switch(self, mode: Mode, chosen: Namespace) -> None:
+        """Switches at once, says so, and holds it for later runs."""
 
 
 def sockops(paths: NodePaths) -> AcceleratorCommand:
@@ -50,5 +54,20 @@ def ipvs_bpf(paths: NodePaths) -> AcceleratorCommand:
     return Command(paths)
 
 
-#: In the order of status and restore.
-TABLE: dict[str, Callable[[NodePaths], AcceleratorCommand]] = {"sockops": sockops, "ipvs_bpf": ipvs_bpf}
+def ipvs_service(paths: NodePaths) -> PartCommand:
+    """Returns the part of the command for services of IPVS."""
+    from ..ipvs.command import Command
+
+    return Command(paths)
+
+
+ACCELERATORS: dict[str, Callable[[NodePaths], AcceleratorCommand]] = {
+    "sockops": sockops,
+    "ipvs_bpf": ipvs_bpf,
+}
+#: In the order of status and restore: services are there before they are accelerated.
+TABLE: dict[str, Callable[[NodePaths], PartCommand]] = {
+    "sockops": sockops,
+    "ipvs_service": ipvs_service,
+    "ipvs_bpf": ipvs_bpf,
+}

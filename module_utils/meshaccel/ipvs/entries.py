@@ -11,6 +11,7 @@ from ..checks import invalid
 from ..errors import InvalidInput
 from ..model import Json
 from . import interface, values
+from .collector import without_cycle_collection
 from .model import AddressKey, MarkKey, RealServer, ServiceKey, VirtualService
 
 LIST = "ipvs_services"
@@ -46,6 +47,7 @@ class Mistakes(InvalidInput):
         self.mistakes = tuple(mistakes)
 
 
+@without_cycle_collection()
 def parse_services(entries: Sequence[Json]) -> tuple[VirtualService, ...]:
     """Parses the list; raises Mistakes with all that is wrong."""
     return tuple(parse_each(entries, parse_service, LIST))

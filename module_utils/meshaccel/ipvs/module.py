@@ -6,17 +6,15 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 
 from ..errors import Unsupported
+from ..system import tools
 
 #: There when IPVS is in the kernel, also when it is built in.
 LISTING = "/proc/net/ip_vs"
 MODULE = "ip_vs"
 MODULES = "/lib/modules"
 LISTS = ("modules.dep", "modules.builtin")
-SECONDS = 20.0
-ENVIRONMENT = {"PATH": "/usr/sbin:/sbin:/usr/bin:/bin", "LC_ALL": "C"}
 SCHEDULER = re.compile(r"/ip_vs_([a-z0-9]+)\.ko")
 #: Modules of the same names that are no schedulers: applications, persistence engines.
 OTHERS = frozenset({"ftp", "pe_sip"})
@@ -44,15 +42,10 @@ def ensure() -> None:
 
 def modprobe(*options: str) -> None:
     """Runs modprobe for IPVS; raises Unsupported with what it says."""
-    command = ["modprobe", *options, MODULE]
     try:
-        done = subprocess.run(
-            command, env=ENVIRONMENT, capture_output=True, text=True, timeout=SECONDS, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise unsupported(str(error)) from error
-    if done.returncode != 0:
-        raise unsupported(" ".join(done.stderr.split()) or f"modprobe ended with {done.returncode}")
+        tools.run(["modprobe", *options, MODULE], package="kmod")
+    except (tools.ToolFailed, Unsupported) as error:
+        raise unsupported(error.found) from error
 
 
 def unsupported(found: str) -> Unsupported:

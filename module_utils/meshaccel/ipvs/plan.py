@@ -34,6 +34,8 @@ class Difference:
     #: As they are, and as they are wished.
     changing: tuple[tuple[VirtualService, VirtualService], ...]
     going: tuple[VirtualService, ...]
+    #: The listed services that are there.
+    staying: frozenset[ServiceKey]
 
     @property
     def leaving(self) -> Iterator[tuple[VirtualService, RealServer]]:
@@ -54,7 +56,7 @@ def compare(desired: Desired, observed: Observed) -> Difference:
     )
     removable = table.keys() if desired.present and desired.purge else observed.kept.ours
     going = tuple(service for key, service in table.items() if key not in wished and key in removable)
-    return Difference(coming, changing, going)
+    return Difference(coming, changing, going, frozenset(table.keys() & wished.keys()))
 
 
 def wanted(desired: Desired) -> tuple[VirtualService, ...]:
@@ -72,14 +74,14 @@ def make_plan(desired: Desired, observed: Observed, paths: NodePaths) -> Plan:
     plan: list[Action] = []
     if difference.coming and not observed.loaded:
         plan.append(Action("ipvs.load", "load the kernel module ip_vs"))
-    started = started_document(desired, observed, difference)
+    started, finished = documents(desired, observed, difference)
     if started is not None:
         plan += written(paths.desired(NAME), started, observed.document)
     plan += map(making, difference.coming)
     for before, after in difference.changing:
         plan += changing(before, after)
     plan += leaving(difference, desired.drain_seconds)
-    return (*plan, *finishing(desired, observed, started, paths))
+    return (*plan, *finishing(finished, started or observed.document, paths))
 
 
 def require_schedulers(desired: Desired, observed: Observed) -> None:
@@ -100,27 +102,24 @@ def no_scheduler(name: str, there: Iterable[str]) -> Unsupported:
     )
 
 
-def started_document(desired: Desired, observed: Observed, difference: Difference) -> bytes | None:
-    """Returns what is kept while services leave; None when nothing is to be kept any more."""
+def documents(
+    desired: Desired, observed: Observed, difference: Difference
+) -> tuple[bytes | None, bytes | None]:
+    """Returns what is kept while services leave, and then; None when nothing is."""
     if not desired.present:
-        return None
-    leaving = {service.key for service in difference.going} & observed.kept.ours
-    return document.write(desired, adopted(desired, observed), leaving)
+        return None, None
+    ours = observed.kept.ours
+    # Those that were there before they were listed.
+    adopted = difference.staying - ours
+    finished = document.write(desired, adopted, ())
+    leaving = ours.intersection(service.key for service in difference.going)
+    return (document.write(desired, adopted, leaving) if leaving else finished), finished
 
 
-def finishing(desired: Desired, observed: Observed, started: bytes | None, paths: NodePaths) -> Plan:
+def finishing(finished: bytes | None, before: bytes | None, paths: NodePaths) -> Plan:
     """Keeps the wish without what has left, or nothing at all."""
     path = paths.desired(NAME)
-    if started is None:
-        return removed(path, observed.document)
-    return written(path, document.write(desired, adopted(desired, observed), ()), started)
-
-
-def adopted(desired: Desired, observed: Observed) -> set[ServiceKey]:
-    """Returns the listed services that somebody else has made."""
-    there = {service.key for service in observed.services}
-    wished = there.intersection(service.key for service in desired.services)
-    return wished - observed.kept.ours
+    return removed(path, before) if finished is None else written(path, finished, before)
 
 
 def making(service: VirtualService) -> Action:
@@ -136,7 +135,9 @@ def making(service: VirtualService) -> Action:
 def changing(before: VirtualService, after: VirtualService) -> Plan:
     """Brings a service and the servers that come or stay to their settings."""
     there = {server.key: server for server in before.servers}
-    wished = [server for server in after.servers if there.get(server.key) != server]
+    differing = (server for server in after.servers if there.get(server.key) != server)
+    # What takes connections comes before what stops to.
+    wished = sorted(differing, key=lambda server: server.weight == 0)
     plan = [adding(after, server) for server in wished if server.key not in there]
     plan += [setting(after, there[server.key], server) for server in wished if server.key in there]
     if before.settings != after.settings:

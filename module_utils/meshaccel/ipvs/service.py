@@ -12,6 +12,7 @@ from ..model import Json
 from ..paths import NodePaths
 from ..system import files
 from . import NAME, module, table
+from .collector import without_cycle_collection
 from .description import describe, describe_observed
 from .desired import Desired
 from .document import read_kept, read_wish
@@ -34,6 +35,7 @@ class Services:
 
     paths: NodePaths
 
+    @without_cycle_collection()
     def converge(
         self,
         desired: Desired,

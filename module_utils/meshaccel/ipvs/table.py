@@ -14,16 +14,8 @@ import socket
 from collections.abc import Collection, Iterable
 
 from ..errors import Busy
-from ..system.generic_netlink import (
-    NESTED,
-    GenericNetlink,
-    attribute,
-    attributes,
-    native,
-    network_number,
-    number,
-    text,
-)
+from ..system.generic_netlink import NESTED, GenericNetlink, native, network_number
+from ..system.netlink import attribute, attributes, number, text
 from . import interface, listing, module
 from .model import AddressKey, MarkKey, RealServer, ServerKey, ServiceKey, VirtualService
 

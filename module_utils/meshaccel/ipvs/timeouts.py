@@ -6,7 +6,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..system.generic_netlink import GenericNetlink, attributes, number
+from ..system.generic_netlink import GenericNetlink
+from ..system.netlink import attributes, number
 from . import interface
 
 
