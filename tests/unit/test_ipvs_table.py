@@ -173,7 +173,7 @@ def test_what_the_kernel_refuses_is_told_with_its_subject(
     monkeypatch.setattr(socket, "nlm_request", refuse)
     with (
         messages.Kernel() as kernel,
-        pytest.raises(FileExistsError, match="10.1.0.1:8080 of tcp 10.0.0.1:80"),
+        pytest.raises(FileExistsError, match=r"10\.1\.0\.1:8080 of tcp 10\.0\.0\.1:80"),
     ):
         kernel.new_server(SERVICES[0].key, SERVICES[0].servers[0])
 
