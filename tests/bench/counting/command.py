@@ -25,7 +25,7 @@ from tests.vm.recipe import DEFAULT_KERNEL, KERNELS, Recipe
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from tests.bench.model import Benchmark
+    from tests.bench.counting.benchmarks import Counting
     from tests.vm.image import Image
 
 GUEST_ROOT = "/srv/meshaccel"
@@ -106,9 +106,7 @@ def counting_guest(image: Image) -> Iterator[Guest]:
             guest.stop()
 
 
-def count(
-    guest: Guest, benchmark: Benchmark[Any], pairs: int | None, seconds: float | None
-) -> dict[str, Any]:
+def count(guest: Guest, benchmark: Counting, pairs: int | None, seconds: float | None) -> dict[str, Any]:
     """Run a benchmark in the guest, as often and as long as given or as it says itself; return its result."""
     settings = [f"PYTHONPATH={GUEST_ROOT}:{GUEST_ROOT}/module_utils", "PYTHONDONTWRITEBYTECODE=1"]
     words = [benchmark.name, str(pairs or benchmark.pairs), str(seconds or benchmark.seconds)]
