@@ -22,6 +22,9 @@ options:
   sockops:
     description: What sockops should be, as the options of M(sockops).
     type: dict
+  ipvs_service:
+    description: What the services of IPVS should be, as the options of M(ipvs_service).
+    type: dict
 extends_documentation_fragment: []
 attributes:
   check_mode:
@@ -64,7 +67,11 @@ from ansible.module_utils.meshaccel.node import plan_node
 from ansible.module_utils.meshaccel.paths import NodePaths
 from ansible.module_utils.meshaccel.report import difference, fail
 
-ARGUMENTS: dict[str, dict[str, Any]] = {"node_runtime": {"type": "dict"}, "sockops": {"type": "dict"}}
+ARGUMENTS: dict[str, dict[str, Any]] = {
+    "node_runtime": {"type": "dict"},
+    "sockops": {"type": "dict"},
+    "ipvs_service": {"type": "dict"},
+}
 
 
 def main() -> None:

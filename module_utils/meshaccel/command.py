@@ -9,12 +9,9 @@ import json
 import os
 import sys
 
-from . import metrics, record
-from .accelerators.sockops import NAME as SOCKOPS
-from .accelerators.sockops.layout import SOCKETS_PER_CONNECTION
-from .accelerators.sockops.service import Sockops
-from .errors import InvalidInput, MeshaccelError
-from .lock import node_lock
+from . import record
+from .accelerators import commands
+from .errors import InvalidInput, MeshaccelError, Unsupported
 from .model import Json, Mode
 from .paths import NodePaths
 
@@ -24,6 +21,9 @@ EPILOG = """examples:
   meshaccel on sockops                       lift what off or drain held
   meshaccel adopt sockops                    connections that are open already, too
   meshaccel explain 8080                     the way of each connection of a port, and why
+  meshaccel explain --service 10.96.0.10:53  why IPVS's service is in BPF or native
+  meshaccel off ipvs_bpf                     all flows back to conntrack, at once
+  meshaccel drain ipvs_bpf                   the same, but what is open may end first
   meshaccel status --json                    everything, for scripts
 """
 
@@ -35,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
         print("meshaccel: run as root; only root may read and switch BPF", file=sys.stderr)
         return 1
     try:
-        return run(chosen, Sockops.on_this_node(NodePaths()))
+        return run(chosen, NodePaths())
     except (MeshaccelError, OSError) as error:
         print(f"meshaccel: {error}", file=sys.stderr)
         return 1
@@ -49,166 +49,151 @@ def parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    status = commands.add_parser("status", help="what is accelerated, and how much")
+    subparsers = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    status = subparsers.add_parser("status", help="what is accelerated, and how much")
     status.add_argument("--json", action="store_true", help="as JSON")
-    explain = commands.add_parser("explain", help="why connections are accelerated or not")
+    explain = subparsers.add_parser("explain", help="why connections are accelerated or not")
     chosen = explain.add_mutually_exclusive_group(required=True)
     chosen.add_argument(
         "target", nargs="?", metavar="PID|PORT", help="a process or a port; a number that is both means both"
     )
     chosen.add_argument("--all", action="store_true", help="every connection of the node")
+    chosen.add_argument(
+        "--service", metavar="ADDRESS:PORT", help="a service of IPVS; ADDRESS:PORT/udp for one of UDP"
+    )
     explain.add_argument("--json", action="store_true", help="as JSON")
     for mode, words in (
         (Mode.ON, "accelerate; lifts what off or drain held"),
         (Mode.OFF, "everything to the kernel's path, at once; held until on"),
         (Mode.DRAIN, "accelerate nothing new; held until on"),
     ):
-        switch = commands.add_parser(mode.value, help=words)
-        switch.add_argument("accelerator", choices=(SOCKOPS,))
-        switch.add_argument("--cgroup", help="only this cgroup, as status names it")
-    adopt = commands.add_parser("adopt", help="take over connections that are open already")
-    adopt.add_argument("accelerator", choices=(SOCKOPS,))
-    commands.add_parser("restore", help="bring back the desired state kept on this node")
-    commands.add_parser("metrics", help="Prometheus text")
+        switch = subparsers.add_parser(mode.value, help=words)
+        switch.add_argument("accelerator", choices=tuple(commands.TABLE))
+        switch.add_argument("--cgroup", help="only this cgroup of sockops, as status names it")
+    adopt = subparsers.add_parser("adopt", help="take over connections that are open already")
+    adopt.add_argument("accelerator", choices=("sockops",))
+    follow = subparsers.add_parser("follow", help="converge when devices or services change")
+    follow.add_argument("accelerator", choices=("ipvs_bpf",))
+    follow.add_argument("--once", action="store_true", help="converge to the kept wish once, and end")
+    follow.add_argument("--tend", action="store_true", help="with --once: also end flows that are over")
+    subparsers.add_parser("restore", help="bring back the desired state kept on this node")
+    subparsers.add_parser("metrics", help="Prometheus text")
     return top
 
 
-def run(chosen: argparse.Namespace, sockops: Sockops) -> int:
-    """Carries out a parsed command line."""
+def run(chosen: argparse.Namespace, paths: NodePaths) -> int:
+    """Carries out a parsed command line; returns its exit code."""
     if chosen.command == "status":
-        show_status(sockops, as_json=chosen.json)
+        show_status(paths, as_json=chosen.json)
     elif chosen.command == "explain":
-        show_explanations(sockops, chosen.target, as_json=chosen.json)
+        explain(chosen, paths)
     elif chosen.command == "metrics":
-        sys.stdout.write(metrics.render(sockops.status()))
+        show_metrics(paths)
     elif chosen.command == "restore":
-        restore(sockops)
+        return restore(paths)
     elif chosen.command == "adopt":
-        adopt(sockops)
+        from .accelerators.sockops.command import Command
+
+        Command(paths).adopt()
+    elif chosen.command == "follow":
+        return follow(chosen, paths)
     else:
-        switch(sockops, Mode(chosen.command), chosen.cgroup)
+        commands.TABLE[chosen.accelerator](paths).switch(Mode(chosen.command), chosen)
     return 0
 
 
-def switch(sockops: Sockops, mode: Mode, cgroup: str | None) -> None:
-    """Switches and says so at once.
+def explain(chosen: argparse.Namespace, paths: NodePaths) -> None:
+    """Explains connections, which are sockops' concern, or a service, which is ipvs_bpf's."""
+    if chosen.service is None:
+        from .accelerators.sockops.command import Command as Sockops
 
-    After off, gives the connections back to TCP; after on, takes those that are
-    open over if the desired state says so.
-    """
-    sockops.switch_live(mode, cgroup)
-    print(f"sockops {mode.value}" + (f" for {cgroup}" if cgroup else ""), flush=True)
+        Sockops(paths).explain(chosen.target, as_json=chosen.json)
+    else:
+        from .accelerators.ipvs_bpf.command import Command as IpvsBpf
+
+        IpvsBpf(paths).explain(chosen.service, as_json=chosen.json)
+
+
+def follow(chosen: argparse.Namespace, paths: NodePaths) -> int:
+    """Follows devices and services until it is ended, or converges once."""
+    if chosen.once:
+        from .accelerators.ipvs_bpf.command import Command
+
+        return Command(paths).follow_once(tend=chosen.tend)
+    # Lives as long as the node: it imports only what waits.
+    from .accelerators.ipvs_bpf.follow import follow as follow_changes
+
+    return follow_changes(paths)
+
+
+# ---- all accelerators ----
+
+
+def show_status(paths: NodePaths, *, as_json: bool) -> None:
+    """Prints the node's status."""
+    found = {name: status_of(name, paths) for name in commands.TABLE}
+    last_run = record.read(paths)
+    if as_json:
+        print(json.dumps({**found, "last_run": last_run}, indent=2, sort_keys=True))
+        return
+    for name, status in found.items():
+        print("\n".join(status_lines(name, status, paths)))
+    for line in unfinished_lines(last_run):
+        print(line)
+
+
+def status_of(name: str, paths: NodePaths) -> dict[str, Json]:
+    """Returns an accelerator's status; what a node cannot have keeps nothing else from being shown."""
     try:
-        sockops.hold(mode, cgroup)
-    finally:
-        if mode is Mode.OFF:
-            for note in sockops.release():
-                print(f"note: {note}")
-    if mode is Mode.ON and sockops.adopts_existing():
-        adopt(sockops)
+        return commands.TABLE[name](paths).status()
+    except Unsupported as error:
+        return {"state": "unsupported", "error": str(error)}
 
 
-def adopt(sockops: Sockops) -> None:
-    """Takes over live connections and says what came of it."""
-    with node_lock(sockops.paths, f"{SOCKOPS} adopt"):
-        print(sockops.adopt())
+def status_lines(name: str, status: dict[str, Json], paths: NodePaths) -> list[str]:
+    """Returns an accelerator's status for a reader; one that does not work takes a line."""
+    if status["state"] != "present":
+        return [": ".join([f"{name}  {status['state']}", *([status["error"]] if "error" in status else [])])]
+    return commands.TABLE[name](paths).status_lines(status)
 
 
-def restore(sockops: Sockops) -> None:
-    """Brings back the desired state and says what was done."""
-    result = record.recorded(
-        sockops.paths,
-        SOCKOPS,
-        lambda note: sockops.restore(before_action=note),
-        keeps=True,
-        # Where nothing is wished, nothing failed that status would have to show.
-        unattended=os.path.exists(sockops.paths.desired(SOCKOPS)),
-    )
+def show_metrics(paths: NodePaths) -> None:
+    """Prints the metrics of what is there."""
+    for name, accelerator in commands.TABLE.items():
+        status = status_of(name, paths)
+        if status["state"] == "present":
+            sys.stdout.write(accelerator(paths).metrics(status))
+
+
+def restore(paths: NodePaths) -> int:
+    """Brings back every wish that is kept; one that fails keeps no other back. Returns the exit code."""
+    wished = [name for name in commands.TABLE if os.path.exists(paths.desired(name))]
+    if not wished:
+        raise InvalidInput(
+            wanted=f"a desired state in {paths.configuration}",
+            found="no such file",
+            remedy="run the playbook first; there is nothing to restore",
+        )
+    failed = 0
+    for name in wished:
+        try:
+            restore_one(name, paths)
+        except (MeshaccelError, OSError) as error:
+            print(f"meshaccel: {error}", file=sys.stderr)
+            failed = 1
+    return failed
+
+
+def restore_one(name: str, paths: NodePaths) -> None:
+    """Brings back one accelerator's wish and says what was done."""
+    accelerator = commands.TABLE[name](paths)
+    result = record.recorded(paths, name, accelerator.restore, keeps=True, unattended=True)
     for action in result.actions:
         print(action.summary)
     for note in result.notes:
         print(f"note: {note}")
     if not result.changed and not result.notes:
-        print("sockops: nothing to restore, all is as wished")
-
-
-def show_status(sockops: Sockops, *, as_json: bool) -> None:
-    """Prints the node's status."""
-    status = {SOCKOPS: sockops.status(), "last_run": record.read(sockops.paths)}
-    if as_json:
-        print(json.dumps(status, indent=2, sort_keys=True))
-        return
-    for line in [*status_lines(status[SOCKOPS]), *unfinished_lines(status["last_run"])]:
-        print(line)
-
-
-def show_explanations(sockops: Sockops, target: str | None, *, as_json: bool) -> None:
-    """Prints why the connections of a process or port, or all (None), go the way they go.
-
-    Raises InvalidInput when the target is no number, or nothing of it is there.
-    """
-    # Takes time to import, and the switches have to work at once.
-    from .accelerators.sockops.explanation import gathering, output
-
-    choice = gathering.Choice(None if target is None else process_or_port(target))
-    found = gathering.explanations(sockops.paths, sockops.hierarchy, sockops.object_path, choice)
-    if target is not None and not found:
-        raise InvalidInput(
-            wanted=f"TCP connections of process or port {target}",
-            found="none that carries data",
-            remedy="meshaccel explain --all shows those there are",
-        )
-    if as_json:
-        print(json.dumps([output.as_json(each) for each in found], indent=2))
-        return
-    for line in output.lines(found):
-        print(line)
-
-
-def process_or_port(target: str) -> int:
-    """Returns the number of a process or port; raises InvalidInput."""
-    if not (target.isascii() and target.isdigit()):
-        raise InvalidInput(
-            wanted="the number of a process or a port",
-            found=repr(target),
-            remedy="for example: meshaccel explain 8080",
-        )
-    return int(target)
-
-
-def status_lines(sockops: Json) -> list[str]:
-    """Returns the status of sockops for a reader."""
-    if sockops["state"] != "present":
-        return [f"sockops  {sockops['state']}"]
-    held = sockops["held"] or {"mode": None, "cgroups": {}}
-    by_hand = "  (held by an operator; lift with: meshaccel on sockops)" if held["mode"] else ""
-    lines = [
-        f"sockops  {sockops['mode']}{by_hand}",
-        f"  connections  {sockops['connections']} of {sockops['maximum_connections']}",
-        f"  redirected   {share(sockops['counters'])}",
-    ]
-    if "error" in held:
-        lines.append(f"  what is held cannot be read: {held['error']}")
-    for path, entry in sockops["cgroups"].items():
-        words = [f"  cgroup {path}", entry["mode"], share(entry["counters"])]
-        if not entry["attached"]:
-            words.append("NOT ATTACHED: run meshaccel restore")
-        if path in held["cgroups"]:
-            words.append(f"(held; lift with: meshaccel on sockops --cgroup {path})")
-        lines.append("  ".join(words))
-    handed_back = sockops["counters"]["sockets_handed_back"] // SOCKETS_PER_CONNECTION
-    if handed_back:
-        lines.append(f"  handed back to TCP, as streams of small writes  {handed_back} connections")
-    reasons = {
-        name: value
-        for name, value in sockops["counters"].items()
-        if value and name.startswith(("tcp_messages", "skipped"))
-    }
-    lines += [f"  {name}  {value}" for name, value in reasons.items()]
-    for relay in sockops["relays"]:
-        lines += relay_lines(relay)
-    return lines
+        print(f"{name}: nothing to restore, all is as wished")
 
 
 def unfinished_lines(last_run: dict[str, Json]) -> list[str]:
@@ -221,24 +206,3 @@ def unfinished_lines(last_run: dict[str, Json]) -> list[str]:
         lines.append(f"{name}  LAST RUN {how}, {entry.get('time')}; once mended: meshaccel restore")
         lines += [f"  {line}" for line in str(entry.get("error", "")).splitlines()]
     return lines
-
-
-def relay_lines(relay: Json) -> list[str]:
-    """Returns one relay's status for a reader."""
-    counters, waiting = relay["counters"], relay["waiting"]
-    moved = sum(counters["joined_bytes"].values())
-    words = f"{relay['joined']} joined, {waiting['from']} and {waiting['to']} waiting, {moved} bytes"
-    reasons = ("skipped", "acknowledgements", "packets")
-    return [
-        f"  relay {relay['from']} - {relay['to']}  {words}",
-        *(f"    {name}  {value}" for name, value in counters.items() if value and name.startswith(reasons)),
-    ]
-
-
-def share(counters: dict[str, int]) -> str:
-    """Returns the share of tracked bytes that went socket to socket."""
-    redirected = counters["redirected_bytes"]
-    everything = redirected + counters["tcp_bytes"]
-    if not everything:
-        return "no bytes yet"
-    return f"{redirected / everything:.1%} of {everything} bytes"

@@ -12,8 +12,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from .engine import Handler
 from .errors import InvalidInput
-from .model import Json, Mode
+from .model import Action, Json, Mode, Plan
 from .paths import NodePaths
 from .system import files
 
@@ -24,6 +25,22 @@ class Hold:
 
     mode: Mode | None = None
     cgroups: Mapping[str, Mode] = field(default_factory=dict)
+
+    @classmethod
+    def given(cls, arguments: Mapping[str, Json]) -> Hold:
+        """Returns the hold that as_dict() gave."""
+        mode, cgroups = arguments["mode"], arguments["cgroups"]
+        return cls(
+            None if mode is None else Mode(mode),
+            {path: Mode(value) for path, value in cgroups.items()},
+        )
+
+    def as_dict(self) -> dict[str, Json]:
+        """Returns the hold as plain data."""
+        return {
+            "mode": self.mode.value if self.mode else None,
+            "cgroups": {path: mode.value for path, mode in self.cgroups.items()},
+        }
 
     @property
     def empty(self) -> bool:
@@ -41,11 +58,7 @@ def read(paths: NodePaths, accelerator: str) -> Hold:
     if held is None:
         return Hold()
     try:
-        mode, cgroups = held["mode"], held["cgroups"]
-        return Hold(
-            None if mode is None else Mode(mode),
-            {path: Mode(value) for path, value in cgroups.items()},
-        )
+        return Hold.given(held)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise damaged(paths, repr(error)) from error
 
@@ -55,10 +68,7 @@ def write(paths: NodePaths, accelerator: str, hold: Hold) -> None:
     everything = dict(read_all(paths))
     everything.pop(accelerator, None)
     if not hold.empty:
-        everything[accelerator] = {
-            "mode": hold.mode.value if hold.mode else None,
-            "cgroups": {path: mode.value for path, mode in hold.cgroups.items()},
-        }
+        everything[accelerator] = hold.as_dict()
     if everything:
         text = json.dumps(everything, indent=2, sort_keys=True) + "\n"
         files.write(paths.holds, text.encode())
@@ -87,3 +97,31 @@ def damaged(paths: NodePaths, cause: object) -> InvalidInput:
         found=f"a file that was damaged or edited by hand ({cause})",
         remedy="remove the file if no accelerator must stay off, then run again",
     )
+
+
+def words(paths: NodePaths, accelerator: str) -> Json:
+    """Returns what is held as plain data for status, or None; damage is told, not hidden."""
+    try:
+        hold = read(paths, accelerator)
+    except InvalidInput as error:
+        return {**Hold().as_dict(), "error": str(error)}
+    return None if hold.empty else hold.as_dict()
+
+
+def held(hold: Mode | None, wished: Mode) -> Mode:
+    """An operator's hold wins over the wish."""
+    return wished if hold is None else hold
+
+
+def lifting(accelerator: str, hold: Hold) -> Plan:
+    """Lifts what is held of an accelerator that is removed."""
+    if hold.empty:
+        return ()
+    keep = Action(f"{accelerator}.hold", f"hold {accelerator} again", hold.as_dict())
+    lift = f"lift the operator's hold on {accelerator}"
+    return (Action(f"{accelerator}.hold", lift, Hold().as_dict(), (keep,)),)
+
+
+def handlers(paths: NodePaths, accelerator: str) -> dict[str, Handler]:
+    """Returns the handler of the actions above."""
+    return {f"{accelerator}.hold": lambda arguments: write(paths, accelerator, Hold.given(arguments))}

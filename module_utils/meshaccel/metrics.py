@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from .model import Json
@@ -15,6 +16,8 @@ HELP = {
     "meshaccel_sockops_relay_joined": "Pairs of connections that a relay joins now.",
     "meshaccel_sockops_relay_waiting": "Connections that wait for one of the other side.",
 }
+#: Of the metrics of each accelerator.
+PREFIX = re.compile(r"meshaccel_(sockops|ipvs_bpf)_")
 MODES = ("on", "off", "drain")
 
 
@@ -65,7 +68,7 @@ def add(lines: list[str], name: str, kind: str, samples: Mapping[str, int]) -> N
     """Appends one metric with its samples by label text."""
     if not samples:
         return
-    words = name.replace("meshaccel_sockops_", "").replace("_total", "").replace("_", " ")
+    words = PREFIX.sub("", name).replace("_total", "").replace("_", " ")
     lines.append(f"# HELP {name} {HELP.get(name, words.capitalize() + '.')}")
     lines.append(f"# TYPE {name} {kind}")
     lines += [f"{name}{labels} {value}" for labels, value in samples.items()]

@@ -7,8 +7,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
-from . import runtime
+from . import ipvs, runtime
 from .accelerators import sockops
 from .accelerators.sockops.description import describe, describe_observed
 from .accelerators.sockops.desired import Desired, parse
@@ -20,8 +21,13 @@ from .model import Json
 from .paths import NodePaths
 from .system import cgroups
 
+if TYPE_CHECKING:
+    from .ipvs.desired import Desired as ServicesDesired
+
 PREFLIGHT = "preflight"
-PARTS = (runtime.NAME, sockops.NAME)
+PARTS = (runtime.NAME, sockops.NAME, ipvs.NAME)
+#: Of the steps that a part needs, so many are told; a list of services may need thousands.
+MOST_DRIFT_TOLD = 100
 
 
 @dataclass(frozen=True)
@@ -87,6 +93,12 @@ def plan_node(wishes: Mapping[str, Mapping[str, Json] | None], paths: NodePaths)
         hierarchy = cgroups.hierarchy()
         desired = parse(settings, hierarchy)
         planners.append(partial(plan_sockops, desired, paths, hierarchy, digests))
+    services_wish = wishes.get(ipvs.NAME)
+    if services_wish is not None:
+        # Nodes without services need not import what reads them.
+        from .ipvs.desired import parse as parse_services
+
+        planners.append(partial(plan_services, parse_services(services_wish), paths))
     return NodePlan(tuple(planner() for planner in planners))
 
 
@@ -122,3 +134,26 @@ def plan_sockops(
         describe_observed(seen),
         describe(desired, seen),
     )
+
+
+def plan_services(desired: ServicesDesired, paths: NodePaths) -> Part:
+    """Plans the services of IPVS."""
+    from .ipvs.description import describe, describe_observed
+    from .ipvs.observe import observe
+    from .ipvs.plan import compare, make_plan
+
+    seen = observe(desired, paths)
+    difference = compare(desired, seen)
+    return Part(
+        ipvs.NAME,
+        desired.present,
+        told([action.summary for action in make_plan(desired, seen, paths)]),
+        describe_observed(seen, difference),
+        describe(desired, difference),
+    )
+
+
+def told(drift: list[str]) -> tuple[str, ...]:
+    """Returns the first steps, and how many more there are."""
+    more = len(drift) - MOST_DRIFT_TOLD
+    return (*drift[:MOST_DRIFT_TOLD], *([f"and {more} more"] if more > 0 else []))

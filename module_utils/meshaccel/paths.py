@@ -38,6 +38,11 @@ class NodePaths:
         return os.path.join(self.runtime, "lock")
 
     @property
+    def follower(self) -> str:
+        """The lock that the follow daemon holds while it runs."""
+        return os.path.join(self.runtime, "follow")
+
+    @property
     def holds(self) -> str:
         """Modes that an operator holds by hand."""
         return os.path.join(self.configuration, "holds.json")

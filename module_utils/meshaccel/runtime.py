@@ -8,18 +8,18 @@ import os
 import re
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from . import release
+from . import file_actions, release, unit_actions
 from .bpf import libbpf
 from .errors import InvalidInput, Unsupported
 from .model import Action, Json, Plan
 from .paths import NodePaths
 from .system import files, systemd
+from .unit_actions import Unit
 
 NAME = "node_runtime"
 UNIT_NAME = "meshaccel-restore.service"
-WANTED_BY = "multi-user.target.wants"
 EXECUTABLE = 0o755
 #: What runs services and sidecars: their connections begin after the accelerators are back.
 STARTED_AFTER = (
@@ -87,16 +87,15 @@ class Desired:
 
 @dataclass(frozen=True)
 class Observed:
-    """What is installed; unit is None without systemd or without the file."""
+    """What is installed; unit is None without systemd."""
 
     digest: str | None
     selected: str | None
     releases: tuple[str, ...]
     command: bytes | None
     systemd: bool
-    unit: bytes | None
+    unit: Unit | None
     command_executable: bool = True
-    unit_enabled: bool = True
     #: What lies in the configuration directory; None when there is none.
     configuration: tuple[str, ...] | None = None
 
@@ -139,9 +138,8 @@ def observe(paths: NodePaths) -> Observed:
         releases=release.names(paths.library),
         command=files.read(paths.command),
         systemd=with_systemd,
-        unit=files.read(unit_path(paths)) if with_systemd else None,
+        unit=Unit.observe(paths, UNIT_NAME) if with_systemd else None,
         command_executable=os.access(paths.command, os.X_OK),
-        unit_enabled=os.path.lexists(os.path.join(paths.units, WANTED_BY, UNIT_NAME)),
         configuration=list_configuration(paths),
     )
 
@@ -173,44 +171,21 @@ def make_plan(desired: Desired, observed: Observed, paths: NodePaths) -> Plan:
             )
         )
     command = observed.command if observed.command_executable else None
-    plan += written(paths.command, command_text(paths), command, EXECUTABLE)
-    if observed.systemd:
-        plan += booting(observed, paths, unit_text(paths, desired.started_after))
+    plan += file_actions.written(paths.command, command_text(paths), command, EXECUTABLE)
+    if observed.unit is not None:
+        plan += unit_actions.installed(observed.unit, unit_text(paths, desired.started_after))
     if observed.digest != desired.digest:
         kept = [observed.selected] if observed.selected else []
         plan.append(Action("release.prune", "remove older node releases", {"previous": kept}))
     return tuple(plan)
 
 
-def booting(observed: Observed, paths: NodePaths, text: bytes) -> Plan:
-    """Writes and enables the boot unit; on the way back it is as it was, and enabled if it was."""
-    if observed.unit == text and observed.unit_enabled:
-        return ()
-    writing = written(unit_path(paths), text, observed.unit)
-    if observed.unit is None:
-        return (*writing, enable_action((Action("systemd.disable", f"disable {UNIT_NAME}"),)))
-    return (
-        *(replace(action, undo=(*action.undo, enable_action(()))) for action in writing),
-        enable_action(()),
-    )
-
-
-def enable_action(undo: Plan) -> Action:
-    """Builds the enabling of the boot unit, which reads it anew as well."""
-    return Action("systemd.enable", f"enable {UNIT_NAME}", {}, undo)
-
-
 def removal(observed: Observed, paths: NodePaths) -> Plan:
     """Takes the runtime off the node; accelerators were removed before."""
     plan: list[Action] = []
     if observed.unit is not None:
-        back = (enable_action(()),)
-        plan.append(Action("systemd.disable", f"disable {UNIT_NAME}", {}, back))
-        plan += [
-            replace(action, undo=(*action.undo, *back)) for action in removed(unit_path(paths), observed.unit)
-        ]
-    if observed.command is not None:
-        plan += removed(paths.command, observed.command, EXECUTABLE)
+        plan += unit_actions.removed(observed.unit)
+    plan += file_actions.removed(paths.command, observed.command, EXECUTABLE)
     if observed.releases or observed.selected:
         lost = Action("release.cannot_restore", "install the release before")
         plan.append(Action("release.remove_all", f"remove {paths.library}", {}, (lost,)))
@@ -218,30 +193,6 @@ def removal(observed: Observed, paths: NodePaths) -> Plan:
     if observed.configuration is not None and set(observed.configuration) <= {record}:
         plan.append(Action("configuration.remove", f"remove {paths.configuration}"))
     return tuple(plan)
-
-
-def written(path: str, content: bytes, before: bytes | None, mode: int = 0o644) -> Plan:
-    """Writes a file that differs, with the way back."""
-    if before == content:
-        return ()
-    if before is None:
-        undo = Action("file.remove", f"remove {path}", {"path": path})
-    else:
-        undo = write_action(path, before, mode)
-    action = write_action(path, content, mode)
-    return (Action(action.kind, action.summary, action.arguments, (undo,)),)
-
-
-def removed(path: str, before: bytes, mode: int = 0o644) -> Plan:
-    """Removes a file, with the way back."""
-    undo = write_action(path, before, mode)
-    return (Action("file.remove", f"remove {path}", {"path": path}, (undo,)),)
-
-
-def write_action(path: str, content: bytes, mode: int) -> Action:
-    """Builds the write of a text file."""
-    arguments = {"path": path, "text": content.decode(errors="surrogateescape"), "mode": mode}
-    return Action("file.write", f"write {path}", arguments)
 
 
 def has_libbpf() -> bool:
@@ -267,13 +218,14 @@ def describe(desired: Desired, observed: Observed) -> dict[str, Json]:
 
 def describe_observed(observed: Observed) -> dict[str, Json]:
     """Returns what was observed, for the diff."""
-    if observed.digest is None and observed.command is None and observed.unit is None:
+    has_unit = observed.unit is not None and observed.unit.text is not None
+    if observed.digest is None and observed.command is None and not has_unit:
         return {"state": "absent"}
     return {
         "state": "present",
         "release": observed.digest[:16] if observed.digest else None,
         "command": observed.command is not None,
-        "boot_unit": observed.unit is not None,
+        "boot_unit": has_unit,
     }
 
 
@@ -287,11 +239,6 @@ def unit_text(paths: NodePaths, started_after: tuple[str, ...] = ()) -> bytes:
     units = " ".join(dict.fromkeys((*STARTED_AFTER, *started_after)))
     text = UNIT.format(command=paths.command, configuration=paths.configuration, started_after=units)
     return text.encode()
-
-
-def unit_path(paths: NodePaths) -> str:
-    """Returns where the boot unit lies."""
-    return os.path.join(paths.units, UNIT_NAME)
 
 
 def python_path() -> str:

@@ -14,7 +14,7 @@ import py_compile
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from . import release, release_archive
+from . import file_actions, release, release_archive, unit_actions
 from .engine import BeforeAction, Handler, Result, converge, ignore
 from .errors import InvalidInput, MeshaccelError
 from .model import Json
@@ -60,10 +60,6 @@ def handlers(paths: NodePaths) -> dict[str, Handler]:
                 release.remove(paths.library, name)
         release.remove_half_done(paths.library)
 
-    def enable(_: Mapping[str, Json]) -> None:
-        systemd.control("daemon-reload")
-        systemd.control("enable", UNIT_NAME)
-
     return {
         "release.install": install,
         "release.select": lambda found: release.select(paths.library, found["name"]),
@@ -71,11 +67,8 @@ def handlers(paths: NodePaths) -> dict[str, Handler]:
         "release.remove_all": lambda _: release.remove_all(paths.library),
         "release.cannot_restore": cannot_restore,
         "configuration.remove": lambda _: remove_configuration(paths),
-        "systemd.enable": enable,
-        # Also stopped: systemd would go on to show one that has run as active.
-        "systemd.disable": lambda _: systemd.control("disable", UNIT_NAME, "--now"),
-        "file.write": write_file,
-        "file.remove": lambda found: files.remove(str(found["path"])),
+        **file_actions.handlers(),
+        **unit_actions.handlers(),
     }
 
 
@@ -86,12 +79,6 @@ def cannot_restore(_: Mapping[str, Json]) -> None:
         found="it was removed in part and the node has no other copy",
         remedy="run the playbook again",
     )
-
-
-def write_file(arguments: Mapping[str, Json]) -> None:
-    """Writes a text file with its mode."""
-    content = str(arguments["text"]).encode(errors="surrogateescape")
-    files.write(str(arguments["path"]), content, int(arguments["mode"]))
 
 
 def run(

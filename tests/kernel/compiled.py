@@ -71,6 +71,7 @@ VERSIONS = (1, 2)
 def everything() -> None:
     """Compile all that the tests may ask for."""
     foreign()
+    classifier()
     for version in VERSIONS:
         count_connections(version)
     for each in VARIANTS:
@@ -80,6 +81,11 @@ def everything() -> None:
 def foreign() -> Path:
     """Return a sock_ops program of somebody else."""
     return _own("foreign", "foreign")
+
+
+def classifier() -> Path:
+    """Return a tc program that marks every packet, by the names of ours and of somebody else."""
+    return _own("classifier", "classifier")
 
 
 def count_connections(version: int) -> Path:

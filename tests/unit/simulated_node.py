@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, NoReturn
 from meshaccel.accelerators.sockops import layout
 from meshaccel.accelerators.sockops.denials.networks import DeniedNetwork, parse_network
 from meshaccel.accelerators.sockops.denials.observe import Denied
-from meshaccel.accelerators.sockops.object_file import ObjectFile
 from meshaccel.accelerators.sockops.observe import Attachment, Loaded, Observed
-from meshaccel.accelerators.sockops.ports import PortRange
+from meshaccel.bpf.object_file import ObjectFile
 from meshaccel.bpf.ownership import Bpffs
 from meshaccel.errors import MeshaccelError
 from meshaccel.holds import Hold
 from meshaccel.model import Mode
+from meshaccel.ports import PortRange
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -7,9 +7,9 @@ import errno
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from meshaccel.accelerators.sockops.object_file import ObjectFile
 from meshaccel.accelerators.sockops.relays.desired import Relay, parse_relay
 from meshaccel.accelerators.sockops.relays.observe import Loaded, Observed
+from meshaccel.bpf.object_file import ObjectFile
 from meshaccel.errors import MeshaccelError
 
 if TYPE_CHECKING:

@@ -13,14 +13,14 @@ from meshaccel.accelerators.sockops.denials.executables import DeniedProcess
 from meshaccel.accelerators.sockops.denials.networks import DeniedNetwork
 from meshaccel.accelerators.sockops.denials.observe import Denied
 from meshaccel.accelerators.sockops.desired import CgroupWish, Desired
-from meshaccel.accelerators.sockops.object_file import ObjectFile
 from meshaccel.accelerators.sockops.plan import make_plan
-from meshaccel.accelerators.sockops.ports import PortRange
 from meshaccel.bpf.loaders import Loader
+from meshaccel.bpf.object_file import ObjectFile
 from meshaccel.bpf.ownership import Bpffs
 from meshaccel.holds import Hold
 from meshaccel.model import Mode
 from meshaccel.paths import NodePaths
+from meshaccel.ports import PortRange
 from tests.unit.simulated_node import KernelPolicy, Link, Pins, SimulatedNode
 
 if TYPE_CHECKING:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from meshaccel import command, metrics, record
+from meshaccel.accelerators.sockops.command import status_lines
 from meshaccel.accelerators.sockops.service import Sockops
 from meshaccel.engine import Result
 from meshaccel.errors import InvalidInput, Unsupported
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 ACTION = Action("sockops.set_mode", "switch sockops on")
 EXAMPLE_COLUMNS = 45
 """How far the command line goes in an example of the help; behind it stands what it is for."""
+NO_IPVS_BPF = "ipvs_bpf  absent\n"
 NOTHING_RESTORED = Result((), {}, {}, ())
 
 
@@ -81,6 +83,7 @@ def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
 
     def run(sockops: Sockops, *arguments: str) -> tuple[int, str, str]:
         monkeypatch.setattr(Sockops, "on_this_node", lambda _: sockops)
+        monkeypatch.setattr(command, "NodePaths", lambda: sockops.paths)
         code = command.main(list(arguments))
         return (code, *capsys.readouterr())
 
@@ -103,6 +106,10 @@ def known(paths: NodePaths, hierarchy: Hierarchy) -> Known:
         ["start"],
         ["off"],
         ["off", "vpp"],
+        ["adopt", "ipvs_bpf"],
+        ["follow"],
+        ["follow", "sockops"],
+        ["explain", "80", "--service", "10.0.0.1:80"],
         ["off", "sockops", "--cgroup"],
         ["off", "sockops", "everything"],
         ["status", "sockops"],
@@ -234,7 +241,7 @@ def test_on_adopts_if_the_node_is_to(call: Call, known: Known, *, adopting: bool
 
 @pytest.mark.parametrize("state", ["absent", "incomplete"])
 def test_what_is_not_working_is_said_in_a_word(call: Call, known: Known, state: str) -> None:
-    assert call(known(known_status={"state": state}), "status") == (0, f"sockops  {state}\n", "")
+    assert call(known(known_status={"state": state}), "status") == (0, f"sockops  {state}\n{NO_IPVS_BPF}", "")
 
 
 def test_status_shows_mode_table_share_cgroups_and_every_reason_for_tcp(call: Call, known: Known) -> None:
@@ -252,15 +259,14 @@ def test_status_shows_mode_table_share_cgroups_and_every_reason_for_tcp(call: Ca
         "  cgroup server.slice  drain  no bytes yet",
         "  skipped_port  2",
         "  tcp_messages_memory  5",
+        NO_IPVS_BPF.strip(),
     ]
 
 
 def test_connections_that_were_handed_back_are_counted_by_their_two_sockets() -> None:
-    lines = command.status_lines(
-        status({"a": cgroup(sockets_handed_back=3), "b": cgroup(sockets_handed_back=3)})
-    )
+    lines = status_lines(status({"a": cgroup(sockets_handed_back=3), "b": cgroup(sockets_handed_back=3)}))
     assert "  handed back to TCP, as streams of small writes  3 connections" in lines
-    assert not any("handed back" in line for line in command.status_lines(status()))
+    assert not any("handed back" in line for line in status_lines(status()))
 
 
 @pytest.mark.parametrize("target", ["nginx", "-5", "", "\uff18\uff10"])
@@ -282,7 +288,7 @@ def test_nothing_is_explained_while_sockops_is_not_loaded(
 
 
 def test_a_cgroup_that_runs_without_the_program_stands_out_with_what_to_do() -> None:
-    lines = command.status_lines(status({"a": cgroup(attached=False), "b": cgroup()}))
+    lines = status_lines(status({"a": cgroup(attached=False), "b": cgroup()}))
     assert [line for line in lines if "NOT ATTACHED" in line] == [
         "  cgroup a  on  no bytes yet  NOT ATTACHED: run meshaccel restore"
     ]
@@ -290,7 +296,7 @@ def test_a_cgroup_that_runs_without_the_program_stands_out_with_what_to_do() -> 
 
 def test_what_an_operator_holds_is_said_with_how_to_lift_it() -> None:
     held = {"mode": "off", "cgroups": {}}
-    assert command.status_lines(status(mode="off", held=held))[0] == (
+    assert status_lines(status(mode="off", held=held))[0] == (
         "sockops  off  (held by an operator; lift with: meshaccel on sockops)"
     )
 
@@ -298,7 +304,7 @@ def test_what_an_operator_holds_is_said_with_how_to_lift_it() -> None:
 def test_a_cgroup_that_is_held_is_named_with_how_to_lift_it() -> None:
     """`meshaccel on sockops` leaves the holds of single cgroups as they are."""
     held = {"mode": None, "cgroups": {"a": "off"}}
-    shown = "\n".join(command.status_lines(status({"a": cgroup(mode="off"), "b": cgroup()}, held=held)))
+    shown = "\n".join(status_lines(status({"a": cgroup(mode="off"), "b": cgroup()}, held=held)))
     assert "meshaccel on sockops --cgroup a" in shown
     assert "--cgroup b" not in shown
 
@@ -329,7 +335,11 @@ def test_json_has_the_whole_status_and_the_last_run_in_a_stable_order(
     shuffled = dict(reversed(status({"b": cgroup(), "a": cgroup()}).items()))
     code, output, errors = call(known(known_status=shuffled), "status", "--json")
     assert (code, errors) == (0, "")
-    assert json.loads(output) == {"sockops": shuffled, "last_run": {"sockops": {"phase": "done"}}}
+    assert json.loads(output) == {
+        "sockops": shuffled,
+        "ipvs_bpf": {"state": "absent"},
+        "last_run": {"sockops": {"phase": "done"}},
+    }
     assert call(known(known_status=status({"a": cgroup(), "b": cgroup()})), "status", "--json")[1] == output
 
 
@@ -345,6 +355,7 @@ def test_restore_says_what_was_done_and_what_the_operator_should_know(
     call: Call, known: Known, paths: NodePaths
 ) -> None:
     restored = Result((ACTION,), {}, {}, ("2 sockets hold bytes",))
+    wish_for(paths, "sockops")
     assert call(known(restored=restored), "restore") == (
         0,
         "switch sockops on\nnote: 2 sockets hold bytes\n",
@@ -354,8 +365,34 @@ def test_restore_says_what_was_done_and_what_the_operator_should_know(
 
 
 def test_restore_says_when_there_was_nothing_to_do(call: Call, known: Known, paths: NodePaths) -> None:
+    wish_for(paths, "sockops")
     assert call(known(), "restore") == (0, "sockops: nothing to restore, all is as wished\n", "")
-    assert not Path(paths.configuration).exists()
+    assert not Path(paths.record).exists()
+
+
+def test_a_wish_that_cannot_be_restored_keeps_no_other_back(
+    call: Call, known: Known, paths: NodePaths
+) -> None:
+    wish_for(paths, "sockops")
+    wish_for(paths, "ipvs_bpf", "{")
+    code, output, errors = call(known(restored=Result((ACTION,), {}, {}, ())), "restore")
+    assert (code, output) == (1, "switch sockops on\n")
+    assert "ipvs_bpf.json; found a file that was damaged or edited by hand" in errors
+    phases = {name: entry["phase"] for name, entry in record.read(paths).items()}
+    assert phases == {"sockops": "done", "ipvs_bpf": "failed"}
+
+
+def test_nothing_is_restored_where_nothing_was_wished(call: Call, known: Known) -> None:
+    code, output, errors = call(known(), "restore")
+    assert (code, output) == (1, "")
+    assert "run the playbook first; there is nothing to restore" in errors
+
+
+def wish_for(paths: NodePaths, accelerator: str, content: str = "{}") -> None:
+    """Keep a wish, so that there is one to restore."""
+    kept = Path(paths.desired(accelerator))
+    kept.parent.mkdir(exist_ok=True)
+    kept.write_text(content, encoding="utf-8")
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,8 @@ from meshaccel.accelerators.sockops.denials.desired import Denials
 from meshaccel.accelerators.sockops.denials.executables import DEFAULT_EXECUTABLES, outermost
 from meshaccel.accelerators.sockops.denials.networks import DeniedNetwork, flatten
 from meshaccel.accelerators.sockops.denials.nft_sets import NftSet
-from meshaccel.accelerators.sockops.ports import PortRange
 from meshaccel.errors import InvalidInput
+from meshaccel.ports import PortRange
 
 if TYPE_CHECKING:
     from meshaccel.model import Json
@@ -219,7 +219,7 @@ def test_what_is_kept_is_read_back_as_it_was(wished: Denials) -> None:
 # ---- nftables sets, as nft 1.0.6 lists them ----
 
 
-def listing(kind: Json, *elements: Json) -> Json:
+def listing(kind: Json, *elements: Json) -> list[Json]:
     found: dict[str, Json] = {
         "family": "inet",
         "name": "blocked",
@@ -229,7 +229,7 @@ def listing(kind: Json, *elements: Json) -> Json:
     }
     if elements:
         found["elem"] = list(elements)
-    return {"nftables": [{"metainfo": {"version": "1.0.6", "json_schema_version": 1}}, {"set": found}]}
+    return [{"metainfo": {"version": "1.0.6", "json_schema_version": 1}}, {"set": found}]
 
 
 PAIR4, PAIR6 = ["ipv4_addr", "inet_service"], ["ipv6_addr", "inet_service"]
@@ -270,7 +270,7 @@ PAIR4, PAIR6 = ["ipv4_addr", "inet_service"], ["ipv6_addr", "inet_service"]
         ),
     ],
 )
-def test_elements_of_a_set(found: Json, expected: list[str]) -> None:
+def test_elements_of_a_set(found: list[Json], expected: list[str]) -> None:
     assert [str(rule) for rule in nft_sets.parse_listing(found, BLOCKED)] == expected
 
 
@@ -290,7 +290,7 @@ def test_elements_of_a_set(found: Json, expected: list[str]) -> None:
         ),
     ],
 )
-def test_anything_else_in_a_set_is_an_error_that_names_it(found: Json, words: str) -> None:
+def test_anything_else_in_a_set_is_an_error_that_names_it(found: list[Json], words: str) -> None:
     with pytest.raises(InvalidInput) as refused:
         nft_sets.parse_listing(found, BLOCKED)
     assert words in str(refused.value)

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from meshaccel.accelerators.sockops import layout
-from meshaccel.accelerators.sockops.object_file import ObjectFile, Objects, observe_object
+from meshaccel.accelerators.sockops.object_file import Objects
 from meshaccel.bpf import bcc_compiler, loaders, node_built
 from meshaccel.bpf.loaders import Loader
+from meshaccel.bpf.object_file import ObjectFile, observe_object
 from meshaccel.errors import NotOurs, Unsupported
 
 if TYPE_CHECKING:

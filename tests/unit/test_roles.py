@@ -68,11 +68,22 @@ def test_the_sockops_role_and_its_module_have_the_same_defaults() -> None:
     assert len(shared) == len(arguments) - 2, "all but the objects' digests, which the release gives"
 
 
+def test_the_ipvs_service_role_and_its_module_have_the_same_defaults() -> None:
+    of_module = {
+        name: argument["default"] for name, argument in load_module("ipvs_service").ARGUMENTS.items()
+    }
+    of_role = read_yaml(REPOSITORY / "roles/ipvs_service/defaults/main.yml")
+    assert of_module.pop("services") == []
+    assert of_role["ipvs_service_list"] == "{{ ipvs_services | default([]) }}"
+    assert of_module == {name: of_role[f"ipvs_service_{name}"] for name in of_module}
+
+
 def test_every_variable_of_the_example_fleet_is_known_and_every_known_one_is_shown() -> None:
-    known = {name for role in ROLES for name in options_of(role)}
+    known = {name for role in ROLES for name in options_of(role)} | {"ipvs_services"}
     shown: set[str] = set()
     for path in (REPOSITORY / "inventories/example-fleet").rglob("*_vars/*.yml"):
         shown |= {name for name in read_yaml(path) if not name.startswith("ansible_")}
     assert shown <= known
-    operators = {name for name in known if name.startswith("sockops_")} - {"sockops_release"}
+    of_operators = {name for name in known if name.startswith(("sockops_", "ipvs_service"))}
+    operators = of_operators - {"sockops_release", "ipvs_service_list"}
     assert shown >= operators

@@ -15,6 +15,7 @@ from meshaccel.errors import ApplyFailed, InvalidInput, MeshaccelError, NotOurs,
 from meshaccel.paths import NodePaths
 from meshaccel.runtime import Desired, Observed
 from meshaccel.system import systemd
+from meshaccel.unit_actions import Unit
 from tests.support.accelerator import node_paths
 from tests.unit.file_tree import file_tree
 from tests.unit.runtime_node import ABSENT, FIRST, SECOND, RuntimeNode, run_no_systemd, run_systemd, wish
@@ -27,15 +28,17 @@ if TYPE_CHECKING:
 
 PATHS = NodePaths()
 WISH = Desired(True, "a" * 64, "archive")
+UNIT = Unit(runtime.UNIT_NAME, f"{PATHS.units}/{runtime.UNIT_NAME}", runtime.unit_text(PATHS), enabled=True)
+EDITED = replace(UNIT, text=b"edited")
 UP_TO_DATE = Observed(
     digest=WISH.digest,
     selected="current-release",
     releases=("current-release", "previous-release"),
     command=runtime.command_text(PATHS),
     systemd=True,
-    unit=runtime.unit_text(PATHS),
+    unit=UNIT,
 )
-UNTOUCHED = Observed(None, None, (), None, systemd=True, unit=None)
+UNTOUCHED = Observed(None, None, (), None, systemd=True, unit=replace(UNIT, text=None, enabled=False))
 INSTALL, PRUNE, WRITE, REMOVE = "release.install", "release.prune", "file.write", "file.remove"
 ENABLE, DISABLE = "systemd.enable", "systemd.disable"
 REMOVE_ALL, REMOVE_CONFIGURATION = "release.remove_all", "configuration.remove"
@@ -63,18 +66,17 @@ def kinds(desired: Desired, observed: Observed) -> list[str]:
     ("observed", "planned"),
     [
         (UNTOUCHED, [INSTALL, WRITE, WRITE, ENABLE, PRUNE]),
-        (replace(UNTOUCHED, systemd=False), [INSTALL, WRITE, PRUNE]),
+        (replace(UNTOUCHED, systemd=False, unit=None), [INSTALL, WRITE, PRUNE]),
         (UP_TO_DATE, []),
         (replace(UP_TO_DATE, systemd=False, unit=None), []),
         (replace(UP_TO_DATE, digest="b" * 64), [INSTALL, PRUNE]),
         (replace(UP_TO_DATE, digest=None), [INSTALL, PRUNE]),
         (replace(UP_TO_DATE, command=b"edited"), [WRITE]),
         (replace(UP_TO_DATE, command=None), [WRITE]),
-        (replace(UP_TO_DATE, unit=b"edited"), [WRITE, ENABLE]),
+        (replace(UP_TO_DATE, unit=EDITED), [WRITE, ENABLE]),
         (replace(UP_TO_DATE, command_executable=False), [WRITE]),
-        (replace(UP_TO_DATE, unit=None), [WRITE, ENABLE]),
-        (replace(UP_TO_DATE, unit_enabled=False), [ENABLE]),
-        (replace(UP_TO_DATE, systemd=False, unit=None, unit_enabled=False), []),
+        (replace(UP_TO_DATE, unit=UNTOUCHED.unit), [WRITE, ENABLE]),
+        (replace(UP_TO_DATE, unit=replace(UNIT, enabled=False)), [ENABLE]),
     ],
     ids=[
         "untouched",
@@ -89,7 +91,6 @@ def kinds(desired: Desired, observed: Observed) -> list[str]:
         "command-not-executable",
         "unit-gone",
         "unit-disabled",
-        "disabled-no-systemd",
     ],
 )
 def test_what_is_installed_is_what_differs(observed: Observed, planned: list[str]) -> None:
@@ -105,7 +106,7 @@ def test_what_is_installed_is_what_differs(observed: Observed, planned: list[str
         (replace(UNTOUCHED, releases=("half-written",)), [REMOVE_ALL]),
         (replace(UNTOUCHED, selected="gone"), [REMOVE_ALL]),
         (replace(UNTOUCHED, command=b"edited"), [REMOVE]),
-        (replace(UNTOUCHED, unit=b"edited"), [DISABLE, REMOVE]),
+        (replace(UNTOUCHED, unit=EDITED), [DISABLE, REMOVE]),
         (replace(UNTOUCHED, configuration=()), [REMOVE_CONFIGURATION]),
         (replace(UNTOUCHED, configuration=("record.json",)), [REMOVE_CONFIGURATION]),
         (replace(UNTOUCHED, configuration=("record.json", "sockops.json")), []),

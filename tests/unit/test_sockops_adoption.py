@@ -16,8 +16,8 @@ from meshaccel.accelerators.sockops.inspection.sockets import Address, Inspected
 from meshaccel.accelerators.sockops.inspection.sockets import Handshake as InspectedHandshake
 from meshaccel.accelerators.sockops.membership import innermost
 from meshaccel.accelerators.sockops.observe import Attachment
-from meshaccel.accelerators.sockops.ports import PortRange
 from meshaccel.model import Mode
+from meshaccel.ports import PortRange
 
 CLIENT_CGROUP, SERVER_CGROUP = 10, 20
 ESTABLISHED, CLOSE_WAIT = 1, 8

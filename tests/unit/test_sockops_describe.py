@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 
 from meshaccel.accelerators.sockops.description import describe, describe_observed
-from meshaccel.accelerators.sockops.ports import PortRange
 from meshaccel.holds import Hold
 from meshaccel.model import Mode
+from meshaccel.ports import PortRange
 from tests.unit.sockops_scenarios import (
     ABSENT,
     CGROUPS,

@@ -18,9 +18,9 @@ from meshaccel.accelerators.sockops.desired import (
     load_document,
     parse,
 )
-from meshaccel.accelerators.sockops.ports import PortRange
 from meshaccel.errors import InvalidInput
 from meshaccel.model import Mode
+from meshaccel.ports import PortRange
 
 if TYPE_CHECKING:
     from meshaccel.model import Json

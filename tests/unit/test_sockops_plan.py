@@ -10,11 +10,11 @@ import pytest
 from meshaccel.accelerators.sockops import layout
 from meshaccel.accelerators.sockops.desired import Desired
 from meshaccel.accelerators.sockops.plan import make_plan
-from meshaccel.accelerators.sockops.ports import PortRange
 from meshaccel.bpf.ownership import Bpffs
 from meshaccel.errors import InvalidInput, MeshaccelError, Unsupported
 from meshaccel.holds import Hold
 from meshaccel.model import Mode
+from meshaccel.ports import PortRange
 from tests.unit.simulated_node import SimulatedNode
 from tests.unit.sockops_scenarios import (
     ABSENT,

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from meshaccel import engine
 from meshaccel.accelerators.sockops.description import describe, describe_observed
-from meshaccel.accelerators.sockops.object_file import ObjectFile
 from meshaccel.accelerators.sockops.observe import Observed
 from meshaccel.accelerators.sockops.plan import make_plan
 from meshaccel.accelerators.sockops.relays import observe as relays_observe
 from meshaccel.accelerators.sockops.relays.desired import Relay, parse_address
 from meshaccel.accelerators.sockops.relays.plan import Wish, make_changes
+from meshaccel.bpf.object_file import ObjectFile
 from meshaccel.errors import ApplyFailed, Unsupported
 from meshaccel.model import Mode, Plan
 from tests.unit.simulated_relays import OBJECT_PATH, Pins, SimulatedRelays

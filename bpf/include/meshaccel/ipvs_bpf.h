@@ -133,7 +133,7 @@ enum ipvs_flow_flag {
 	IPVS_FLAG_CLIENT_FINISHED = 2,
 	IPVS_FLAG_BACKEND_FINISHED = 4,
 	IPVS_FLAG_RESET = 8,
-	/* new_source and new_destination are complete, and the handshake was seen. */
+	/* Of a REQUEST and a REPLY: they know of each other, and the handshake was seen. */
 	IPVS_FLAG_LINKED = 16,
 	/* output_device, next_hop and mtu are known. */
 	IPVS_FLAG_ROUTED = 32,
@@ -142,9 +142,9 @@ enum ipvs_flow_flag {
 /*
  * One direction of a session at one point.
  *
- * new_source and new_destination are what the packet becomes on its whole way
- * through the director; for a REQUEST and a TRANSLATION that is the backend's
- * view, for a REPLY the client's.
+ * Of a REQUEST and a REPLY, new_source and new_destination are what the packet
+ * has become when it leaves the director. Of a TRANSLATION, new_source is what
+ * the backend takes for the client, and new_destination the service.
  */
 struct ipvs_flow {
 	struct bpf_timer timer;
@@ -204,7 +204,6 @@ struct ipvs_counters {
 	__u64 errors_outward;
 	__u64 fragments_inward;
 	__u64 fragments_outward;
-	__u64 fragments_unknown;
 	__u64 fast_path_flows;
 };
 

@@ -221,20 +221,29 @@ def link_cgroup(program: int, cgroup_path: str, attach_type: int = CGROUP_SOCK_O
 
 def programs_at(cgroup_path: str, attach_type: int = CGROUP_SOCK_OPS) -> tuple[int, ...]:
     """Returns the ids of the programs attached to this cgroup itself."""
+    with directory(cgroup_path) as cgroup:
+        return queried(cgroup, attach_type, cgroup_path)
+
+
+def queried(target: int, attach_type: int, name: str) -> tuple[int, ...]:
+    """Returns the ids of the programs at an open cgroup, or at a device given by its index.
+
+    ``name`` is the target's, for the error. Raises BpfError with EINVAL when
+    the kernel does not know the type.
+    """
     identifiers = (ctypes.c_uint32 * QUERIED_PROGRAMS)()
     count = ctypes.c_uint32(QUERIED_PROGRAMS)
     flags = ctypes.c_uint32()
-    with directory(cgroup_path) as cgroup:
-        libbpf.library().call(
-            f"query {cgroup_path}",
-            "bpf_prog_query",
-            cgroup,
-            attach_type,
-            0,
-            ctypes.byref(flags),
-            identifiers,
-            ctypes.byref(count),
-        )
+    libbpf.library().call(
+        f"query {name}",
+        "bpf_prog_query",
+        target,
+        attach_type,
+        0,
+        ctypes.byref(flags),
+        identifiers,
+        ctypes.byref(count),
+    )
     return tuple(identifiers[: count.value])
 
 

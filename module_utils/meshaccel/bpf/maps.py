@@ -17,6 +17,9 @@ Key = TypeVar("Key")
 Value = TypeVar("Value")
 
 BATCH_ENTRIES = 1024
+#: BPF_ANY and BPF_NOEXIST, include/uapi/linux/bpf.h.
+ANY = 0
+ONLY_NEW = 1
 #: A per-CPU value takes whole eight-byte words for each CPU.
 PER_CPU_ALIGNMENT = 8
 
@@ -61,14 +64,15 @@ class Map(Generic[Key, Value]):
 
     def write(self, key: Key, value: Value) -> None:
         """Creates or replaces an entry; raises BpfError (E2BIG when full)."""
-        libbpf.library().call(
-            "write to a map",
-            "bpf_map_update_elem",
-            self.descriptor,
-            reference(key),
-            reference(value),
-            0,
-        )
+        self._update(key, value, ANY)
+
+    def add(self, key: Key, value: Value) -> None:
+        """Creates an entry; one that is there stays as it is. Raises BpfError (E2BIG when full)."""
+        try:
+            self._update(key, value, ONLY_NEW)
+        except libbpf.BpfError as error:
+            if error.errno != errno.EEXIST:
+                raise
 
     def delete(self, key: Key) -> None:
         """Deletes an entry; nothing there is fine."""
@@ -136,6 +140,16 @@ class Map(Generic[Key, Value]):
             if last:
                 return entries
             started = True
+
+    def _update(self, key: Key, value: Value, flags: int) -> None:
+        libbpf.library().call(
+            "write to a map",
+            "bpf_map_update_elem",
+            self.descriptor,
+            reference(key),
+            reference(value),
+            flags,
+        )
 
     def _lookup(self, key: Key, buffer: object) -> bool:
         try:

@@ -78,6 +78,11 @@ class BpfObject:
             wanted = libbpf.library().text("bpf_program__name", program) == name
             libbpf.library().call("choose a program", "bpf_program__set_autoload", program, wanted)
 
+    def leave_out(self, name: str) -> None:
+        """Leaves one program out of the load; call before it."""
+        chosen = ctypes.c_bool(False)
+        libbpf.library().call("leave a program out", "bpf_program__set_autoload", self._program(name), chosen)
+
     def ignore_pin_paths(self) -> None:
         """Has libbpf not pin maps where the object says, outside our directory; call before load."""
         for name in self.map_names():

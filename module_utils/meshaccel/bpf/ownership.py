@@ -15,7 +15,7 @@ import os
 import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from ..engine import Handler
@@ -247,6 +247,13 @@ def observe_bpffs(paths: NodePaths) -> Bpffs:
         )
     others = set(entries_of(paths.bpffs)) - KERNEL_ENTRIES - {os.path.basename(paths.pins)}
     return Bpffs(True, mount.read_only, mount.source == mounts.MARK, bool(others))
+
+
+def observe_bpffs_of(paths: NodePaths, accelerator: str) -> Bpffs:
+    """Looks at the mount as one accelerator sees it: pins of other parts of ours share it."""
+    bpffs = observe_bpffs(paths)
+    others = set(entries_of(paths.pins)) - {accelerator}
+    return replace(bpffs, shared=bpffs.shared or bool(others))
 
 
 def mounting(bpffs: Bpffs, paths: NodePaths) -> Plan:

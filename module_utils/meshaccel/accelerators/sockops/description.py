@@ -5,10 +5,10 @@
 from __future__ import annotations
 
 from ...model import Json, Mode
+from ...ports import PortRange
 from .denials.plan import describe as describe_denied
 from .desired import Desired
 from .observe import Observed
-from .ports import PortRange
 from .relays.observe import describe as describe_relays
 from .resolution import resolve
 

@@ -10,15 +10,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ...bpf.loaders import Loader
+from ...checks import Variables, choice, given, invalid, reject_unknown
 from ...errors import InvalidInput
 from ...model import Json, Mode
+from ...ports import PortRange
 from ...system import cgroups
 from . import layout
-from .checks import boolean, choice, given, invalid, listed, number, reject_unknown
 from .denials import desired as denial_wishes
-from .ports import PortRange, parse_ports
+from .ports import parse_ports
 from .relays.desired import Relay, parse_relays
 
+#: Of the role's variables.
+PREFIX = "sockops_"
 DEFAULT_MAXIMUM_CONNECTIONS = 32768
 #: The most whose two sockets each a socket hash takes without an absurd table.
 LARGEST_MAXIMUM_CONNECTIONS = 4194304
@@ -108,12 +111,15 @@ def parse(raw: Mapping[str, Json], hierarchy: cgroups.Hierarchy) -> Desired:
     """
     reject_unknown(raw, KEYS, "sockops")
     ports = parse_ports(given(raw, "ports"))
-    wishes = tuple(parse_cgroup(entry, ports, hierarchy) for entry in listed(raw, "cgroups"))
+    wishes = tuple(
+        parse_cgroup(entry, ports, hierarchy) for entry in Variables(raw, PREFIX).listed("cgroups")
+    )
     return validated(raw, wishes)
 
 
 def validated(raw: Mapping[str, Json], wishes: tuple[CgroupWish, ...]) -> Desired:
     """Checks what is common to role variables and the kept document."""
+    variables = Variables(raw, PREFIX)
     check_no_duplicates(wishes)
     if len(wishes) >= layout.POLICIES:
         invalid(f"at most {layout.POLICIES - 1} cgroups", str(len(wishes)), "name parents instead")
@@ -121,17 +127,16 @@ def validated(raw: Mapping[str, Json], wishes: tuple[CgroupWish, ...]) -> Desire
         present=choice(raw, "state", ("present", "absent"), "present") == "present",
         mode=Mode(choice(raw, "mode", tuple(mode.value for mode in Mode), "on")),
         cgroups=wishes,
-        maximum_connections=number(
-            raw, "maximum_connections", DEFAULT_MAXIMUM_CONNECTIONS, 1, LARGEST_MAXIMUM_CONNECTIONS
+        maximum_connections=variables.number(
+            "maximum_connections", DEFAULT_MAXIMUM_CONNECTIONS, 1, LARGEST_MAXIMUM_CONNECTIONS
         ),
-        receive_memory_limit=number(
-            raw,
+        receive_memory_limit=variables.number(
             "receive_memory_limit",
             DEFAULT_RECEIVE_MEMORY_LIMIT,
             SMALLEST_RECEIVE_MEMORY_LIMIT,
             LARGEST_RECEIVE_MEMORY_LIMIT,
         ),
-        adopt_existing=boolean(raw, "adopt_existing"),
+        adopt_existing=variables.boolean("adopt_existing"),
         denials=denial_wishes.parse(raw),
         relays=parse_relays(raw.get("relays"), any_cgroup=bool(wishes) or raw.get("state") == "absent"),
         loader=Loader(choice(raw, "loader", tuple(loader.value for loader in Loader), "libbpf")),
@@ -143,7 +148,7 @@ def load_document(content: bytes, path: str) -> Desired:
     try:
         raw = json.loads(content)
         require_keys(raw, KEYS - {"ports"}, LATER_KEYS)
-        return validated(raw, tuple(map(load_wish, listed(raw, "cgroups"))))
+        return validated(raw, tuple(map(load_wish, Variables(raw, PREFIX).listed("cgroups"))))
     except (ValueError, InvalidInput) as error:
         raise InvalidInput(
             wanted=f"the desired state in {path}",
@@ -155,7 +160,7 @@ def load_document(content: bytes, path: str) -> Desired:
 def load_wish(entry: Mapping[str, Json]) -> CgroupWish:
     """Reads one cgroup of a kept document; raises InvalidInput."""
     require_keys(entry, DOCUMENT_CGROUP_KEYS)
-    places = tuple(listed(entry, "candidates"))
+    places = tuple(Variables(entry, PREFIX).listed("candidates"))
     if not places or not all(isinstance(place, str) for place in places):
         invalid("the places of a cgroup", repr(entry), "restore the file")
     mode = choice(entry, "mode", tuple(mode.value for mode in Mode), "on")

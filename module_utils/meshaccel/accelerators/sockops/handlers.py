@@ -17,18 +17,20 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from ... import holds
-from ...bpf import attach, layouts, libbpf, maps, ownership
+from ... import file_actions, holds
+from ...bpf import attach, libbpf, maps, ownership
 from ...bpf.loaders import Loader
+from ...bpf.object_file import ObjectFile, not_permitted
 from ...bpf.objects import BpfObject
+from ...bpf.ownership import opened
+from ...bpf.pins import cannot_reload, make_pin_directory, remove_tree
 from ...engine import Handler
 from ...errors import MeshaccelError, Unsupported
 from ...model import Json, Mode
 from ...paths import NodePaths
 from ...system import cgroups, files
 from . import NAME, layout
-from .object_file import ObjectFile
-from .observe import Places, list_directory, read_control
+from .observe import Places, read_control
 
 RELEASE_DONE = 1
 RELEASE_QUEUE_NOT_EMPTY = 2
@@ -58,8 +60,8 @@ class Handlers:
         """Returns the handlers by kind of action."""
         return {
             **ownership.mount_handlers(self._paths),
-            "file.write": self.write_file,
-            "file.remove": self.remove_file,
+            **file_actions.handlers(),
+            **holds.handlers(self._paths, NAME),
             "sockops.load": self.load,
             "sockops.unload": self.unload,
             "sockops.load_programs": self.load_programs,
@@ -72,35 +74,15 @@ class Handlers:
             "sockops.detach": self.detach,
             "sockops.release": self.release,
             "sockops.adopt": self.adopt,
-            "sockops.hold": self.hold,
-            "sockops.cannot_reload": self.cannot_reload,
+            "sockops.cannot_reload": cannot_reload,
         }
-
-    # ---- files ----
-
-    def write_file(self, arguments: Mapping[str, Json]) -> None:
-        """Writes a file of ours."""
-        files.write(str(arguments["path"]), str(arguments["text"]).encode(errors="surrogateescape"))
-
-    def remove_file(self, arguments: Mapping[str, Json]) -> None:
-        """Removes a file of ours."""
-        files.remove(str(arguments["path"]))
-
-    def hold(self, arguments: Mapping[str, Json]) -> None:
-        """Keeps what an operator holds of sockops; nothing lifts it."""
-        mode, held_cgroups = arguments["mode"], arguments["cgroups"]
-        hold = holds.Hold(
-            Mode(mode) if mode else None,
-            {path: Mode(value) for path, value in held_cgroups.items()},
-        )
-        holds.write(self._paths, NAME, hold)
 
     # ---- loading ----
 
     def load(self, arguments: Mapping[str, Json]) -> None:
         """Loads the object, switched off, and pins all of it."""
         wished = ObjectFile.given(arguments)
-        check_object(wished)
+        wished.check_layout(layout.STRUCTURES)
         if os.path.isdir(self._places.root):
             self.unload({})
         self._make_directories()
@@ -109,22 +91,18 @@ class Handlers:
         with loaded_object(wished, sizes) as loaded:
             for name in layout.MAP_SIZES:
                 maps.pin(loaded.map_descriptor(name), self._places.map(name))
-            self._pin_programs(loaded, wished.digest)
+            self._places.pin_programs(loaded, wished.digest, layout.programs())
         self._install_message_programs(wished.digest)
         self._write_control(Mode.OFF, wished.digest)
 
     def load_programs(self, arguments: Mapping[str, Json]) -> None:
         """Loads another version's programs on the maps there are."""
         wished = ObjectFile.given(arguments)
-        check_object(wished)
+        wished.check_layout(layout.STRUCTURES)
         self.discard_programs({"digest": wished.digest})
-        with contextlib.ExitStack() as stack:
-            reused: dict[str, int] = {}
-            for name in layout.MAP_SIZES:
-                reused[name] = maps.open_pin(self._places.map(name))
-                stack.callback(os.close, reused[name])
+        with self._places.opened_maps(layout.MAP_SIZES) as reused:
             with loaded_object(wished, {}, reused) as loaded:
-                self._pin_programs(loaded, wished.digest)
+                self._places.pin_programs(loaded, wished.digest, layout.programs())
 
     def switch_programs(self, arguments: Mapping[str, Json]) -> None:
         """Puts a loaded version in the place of the running one.
@@ -135,7 +113,7 @@ class Handlers:
         digest = str(arguments["digest"])
         self._install_message_programs(digest)
         with self._program(digest, "meshaccel_connection") as program:
-            for index in list_directory(self._places.links):
+            for index in ownership.entries_of(self._places.links):
                 with opened(self._places.link(int(index))) as link:
                     # The link of a cgroup that is gone has no program any more.
                     if attach.link_information(link).cgroup_id:
@@ -147,17 +125,6 @@ class Handlers:
         digest = str(arguments["digest"])
         if digest != self._digest():
             remove_tree(self._places.programs(digest))
-
-    def cannot_reload(self, arguments: Mapping[str, Json]) -> None:
-        """Stands for a way back that there is none of.
-
-        Raises MeshaccelError, so that the operator learns of it.
-        """
-        raise MeshaccelError(
-            wanted="the version before loaded again",
-            found=str(arguments["reason"]),
-            remedy="connections go by TCP until the next successful run",
-        )
 
     def unload(self, _: Mapping[str, Json]) -> None:
         """Detaches from every cgroup and removes every pin.
@@ -277,11 +244,6 @@ class Handlers:
         for path in (self._places.links, self._places.versions):
             make_pin_directory(path)
 
-    def _pin_programs(self, loaded: BpfObject, digest: str) -> None:
-        make_pin_directory(self._places.programs(digest))
-        for name in layout.programs():
-            maps.pin(loaded.program_descriptor(name), self._places.program(digest, name))
-
     def _install_message_programs(self, digest: str) -> None:
         table = maps.Map.pinned(self._places.map("message_logic"), ctypes.c_uint32, ctypes.c_uint32)
         with table, self._program(digest, "meshaccel_message_logic") as logic:
@@ -333,16 +295,6 @@ class Handlers:
 
 
 @contextmanager
-def opened(pin: str) -> Iterator[int]:
-    """Opens a pin for the length of a block."""
-    descriptor = maps.open_pin(pin)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-@contextmanager
 def loaded_object(
     wished: ObjectFile, sizes: Mapping[str, int], reused: Mapping[str, int] | None = None
 ) -> Iterator[BpfObject]:
@@ -374,37 +326,3 @@ def loaded_object(
         remedy="node_capabilities says what this kernel lacks; 6.1 and newer are known to do; "
         "one without BTF does with sockops_loader bcc",
     )
-
-
-def not_permitted(path: str, error: libbpf.BpfError) -> Unsupported:
-    """Builds the error for a process that may not load programs."""
-    return Unsupported(
-        wanted=f"to load {path}",
-        found=f"{error.strerror}",
-        remedy="run as root with CAP_BPF, CAP_NET_ADMIN and CAP_SYS_ADMIN",
-    )
-
-
-def check_object(wished: ObjectFile) -> None:
-    """Checks that an object file is the one the plan was made for, and ours.
-
-    Raises NotOurs or MeshaccelError.
-    """
-    wished.check()
-    layouts.check(wished.path, layout.STRUCTURES)
-
-
-def make_pin_directory(path: str) -> None:
-    """Creates a directory in bpffs, for root alone."""
-    with contextlib.suppress(FileExistsError):
-        os.mkdir(path, mode=0o700)
-
-
-def remove_tree(path: str) -> None:
-    """Unpins everything below a directory of ours, and the directory itself."""
-    for directory, _, names in os.walk(path, topdown=False):
-        for name in names:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(os.path.join(directory, name))
-        with contextlib.suppress(FileNotFoundError):
-            os.rmdir(directory)

@@ -9,23 +9,24 @@ import ctypes
 import errno
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from ... import holds
 from ...bpf import attach, libbpf, maps, ownership
 from ...bpf.loaders import Loader
-from ...bpf.pins import PinPlaces
-from ...errors import InvalidInput, Unsupported
+from ...bpf.object_file import ObjectFile
+from ...bpf.pins import PinPlaces, map_shape, program_id
+from ...errors import InvalidInput
 from ...model import Mode
 from ...paths import NodePaths
+from ...ports import PortRange
 from ...system import cgroups, files
 from . import NAME, layout
 from .denials import table
 from .denials.networks import DeniedNetwork
 from .denials.observe import Denied, look
 from .desired import Desired, load_document
-from .object_file import ObjectFile, Objects
-from .ports import PortRange
+from .object_file import Objects
 from .relays import observe as relays
 
 
@@ -37,10 +38,6 @@ class Places(PinPlaces):
     def of(cls, paths: NodePaths) -> Places:
         """Returns the places of an installation."""
         return cls(os.path.join(paths.pins, NAME))
-
-    def map(self, name: str) -> str:
-        """The pin of a map."""
-        return os.path.join(self.maps, name)
 
     def link(self, policy: int) -> str:
         """The pin of the link of a policy's cgroup."""
@@ -111,7 +108,7 @@ def observe(
 
     Raises InvalidInput, NotOurs or Unsupported when something stands in the way.
     """
-    bpffs, places = observe_bpffs(paths), Places.of(paths)
+    bpffs, places = ownership.observe_bpffs_of(paths, NAME), Places.of(paths)
     candidates = [path for wish in desired.cgroups for path in wish.candidates]
     identifiers = {path: hierarchy.identify(path) for path in candidates}
     existing = {path: found for path, found in identifiers.items() if found is not None}
@@ -146,13 +143,6 @@ def denied_here(desired: Desired, hierarchy: cgroups.Hierarchy) -> Denied:
     return look(desired.denials, candidates, hierarchy)
 
 
-def observe_bpffs(paths: NodePaths) -> ownership.Bpffs:
-    """Looks at the mount below which our pins lie; pins of other parts of ours share it."""
-    bpffs = ownership.observe_bpffs(paths)
-    others = set(ownership.entries_of(paths.pins)) - {NAME}
-    return replace(bpffs, shared=bpffs.shared or bool(others))
-
-
 def observe_loaded(places: Places, hierarchy: cgroups.Hierarchy, known: Mapping[str, int]) -> Loaded | None:
     """Reads the pinned maps, programs and links; None when nothing is pinned."""
     if not os.path.isdir(places.root):
@@ -161,7 +151,7 @@ def observe_loaded(places: Places, hierarchy: cgroups.Hierarchy, known: Mapping[
         return Loaded(complete=False, attachments=())
     control = read_control(places)
     digest = control.digest
-    if not all(os.path.exists(places.program(digest, name)) for name in layout.programs()):
+    if not places.programs_complete(digest, layout.programs()):
         return Loaded(complete=False, attachments=())
     shapes = {name: map_shape(places.map(name)) for name in layout.MAP_SIZES}
     same_layout = all(
@@ -174,29 +164,20 @@ def observe_loaded(places: Places, hierarchy: cgroups.Hierarchy, known: Mapping[
         maximum_connections=shapes["sockets"].maximum_entries // layout.SOCKETS_PER_CONNECTION,
         same_layout=same_layout,
         attachments=observe_attachments(places, digest, hierarchy, known) if same_layout else (),
-        stale_versions=tuple(sorted(set(list_directory(places.versions)) - {digest})),
+        stale_versions=tuple(sorted(set(ownership.entries_of(places.versions)) - {digest})),
         denied_networks=table.read(places.maps) if same_layout else (),
     )
 
 
 def pins_complete(places: Places) -> bool:
     """True when every map is pinned; the programs' place follows from one of them."""
-    return all(os.path.exists(places.map(name)) for name in layout.MAP_SIZES)
+    return places.maps_complete(layout.MAP_SIZES)
 
 
 def read_control(places: Places) -> layout.Control:
     """Reads the node's control entry."""
     with maps.Map.pinned(places.map("control"), ctypes.c_uint32, layout.Control) as control:
         return control.read(ctypes.c_uint32(0)) or layout.Control()
-
-
-def map_shape(path: str) -> attach.MapInformation:
-    """Returns the shape of a pinned map."""
-    descriptor = maps.open_pin(path)
-    try:
-        return attach.map_information(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def observe_attachments(
@@ -210,7 +191,7 @@ def observe_attachments(
     unknown = {policy.cgroup_id for _, policy in used} - paths.keys()
     if unknown:
         paths.update(hierarchy.paths_of(unknown))
-    program = pinned_program_id(places.program(digest, "meshaccel_connection"))
+    program = program_id(places.program(digest, "meshaccel_connection"))
     assigned = read_assignments(places, [policy.cgroup_id for _, policy in used])
     return tuple(
         attachment(
@@ -263,29 +244,3 @@ def pinned_link(path: str) -> attach.LinkInformation | None:
         return attach.link_information(descriptor)
     finally:
         os.close(descriptor)
-
-
-def pinned_program_id(path: str) -> int:
-    """Returns the kernel's id of a pinned program."""
-    descriptor = maps.open_pin(path)
-    try:
-        return attach.program_id(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def list_directory(path: str) -> list[str]:
-    """Returns a directory's entries; none when it is not there.
-
-    Raises Unsupported when this process may not look.
-    """
-    try:
-        return os.listdir(path)
-    except FileNotFoundError:
-        return []
-    except PermissionError as error:
-        raise Unsupported(
-            wanted=f"to read {path}",
-            found=str(error),
-            remedy="run as root with CAP_BPF, CAP_NET_ADMIN and CAP_SYS_ADMIN",
-        ) from error

@@ -13,15 +13,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+from ... import file_actions, holds
 from ...bpf import ownership
+from ...bpf.object_file import ObjectFile, require_object
 from ...errors import Unsupported
-from ...holds import Hold
-from ...model import Action, Json, Mode, Plan
+from ...model import Action, Mode, Plan
 from ...paths import NodePaths
 from . import NAME, layout
 from .denials.plan import denying
 from .desired import Desired
-from .object_file import ObjectFile
 from .observe import Attachment, Loaded, Observed
 from .relays import plan as relays
 from .resolution import Policy, Resolved, missing_cgroups, resolve
@@ -44,7 +44,7 @@ def make_plan(desired: Desired, observed: Observed, paths: NodePaths, *, skip_mi
     resolved = resolve(desired, observed)
     if resolved.missing and not skip_missing:
         raise missing_cgroups(desired, resolved)
-    object_file = require_object(observed.object_file)
+    object_file = require_object(observed.object_file, NAME)
     plan = list(ownership.mounting(observed.bpffs, paths))
     loaded, relays_found = observed.loaded, observed.relays
     relays_wished = wished_relays(desired, observed, resolved)
@@ -69,8 +69,10 @@ def make_plan(desired: Desired, observed: Observed, paths: NodePaths, *, skip_mi
     plan += relayed.now
     plan += set_mode(loaded.mode, resolved.mode)
     # The version before is thrown away last: until then there is a way back to it.
+    # The wish's file comes before that: after a crash the node boots into the old one.
+    committed = file_actions.written(paths.desired(NAME), desired.document(), observed.document)
     discarded = [discard_programs(version) for version in stale if version != object_file.digest]
-    plan = [*plan, *committing(desired, observed, paths), *discarded, *relayed.last]
+    plan = [*plan, *committed, *discarded, *relayed.last]
     # Last of all: it cannot fail, and needs everything else in force.
     adopts = plan and desired.adopt_existing and resolved.mode is Mode.ON
     return (*plan, *([adopt_action(object_file)] if adopts else []))
@@ -333,30 +335,6 @@ def attach_action(index: int, policy: Policy, policy_before: Plan = ()) -> Actio
     )
 
 
-def committing(desired: Desired, observed: Observed, paths: NodePaths) -> Plan:
-    """Writes the wish to its file, last: after a crash the node boots into the old one."""
-    if observed.document == desired.document():
-        return ()
-    path = paths.desired(NAME)
-    return (
-        Action(
-            "file.write",
-            f"write {path}",
-            {"path": path, "text": desired.document().decode()},
-            undo_of_document(observed, paths),
-        ),
-    )
-
-
-def undo_of_document(observed: Observed, paths: NodePaths) -> Plan:
-    """The way back of a changed or removed file."""
-    path = paths.desired(NAME)
-    if observed.document is None:
-        return (Action("file.remove", f"remove {path}", {"path": path}),)
-    text = observed.document.decode(errors="surrogateescape")
-    return (Action("file.write", f"write {path}", {"path": path, "text": text}),)
-
-
 def removal(observed: Observed, paths: NodePaths) -> Plan:
     """Takes everything of sockops off the node."""
     plan: list[Action] = []
@@ -364,34 +342,7 @@ def removal(observed: Observed, paths: NodePaths) -> Plan:
         before = relays.Wish((), {}, known_paths(observed.loaded), observed.loaded.maximum_connections)
         plan += relays.unloading(observed.relays, before)
         plan += unloading(observed.loaded, observed.object_file)
-    if observed.document is not None:
-        path = paths.desired(NAME)
-        plan.append(
-            Action("file.remove", f"remove {path}", {"path": path}, undo_of_document(observed, paths))
-        )
-    if not observed.hold.empty:
-        keep = Action("sockops.hold", "hold sockops again", hold_arguments(observed.hold))
-        nothing = hold_arguments(Hold())
-        lift = "lift the operator's hold on sockops"
-        plan.append(Action("sockops.hold", lift, nothing, (keep,)))
+    plan += file_actions.removed(paths.desired(NAME), observed.document)
+    plan += holds.lifting(NAME, observed.hold)
     plan += ownership.unmounting(observed.bpffs, paths)
     return tuple(plan)
-
-
-def hold_arguments(hold: Hold) -> dict[str, Json]:
-    """Returns the arguments of the action that keeps a hold; an empty one lifts it."""
-    return {
-        "mode": hold.mode.value if hold.mode else None,
-        "cgroups": {path: mode.value for path, mode in hold.cgroups.items()},
-    }
-
-
-def require_object(object_file: ObjectFile | None) -> ObjectFile:
-    """Returns the object that is to run; raises Unsupported when it is not installed."""
-    if object_file is None:
-        raise Unsupported(
-            wanted="the BPF object of sockops on the node",
-            found="none installed",
-            remedy="run the role node_runtime first (playbooks/site.yml does)",
-        )
-    return object_file

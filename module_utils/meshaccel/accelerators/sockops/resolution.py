@@ -7,10 +7,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ...errors import InvalidInput
+from ...holds import held
 from ...model import Json, Mode
+from ...ports import PortRange
 from .desired import CgroupWish, Desired
 from .observe import Observed
-from .ports import PortRange
 
 
 @dataclass(frozen=True)
@@ -73,11 +74,6 @@ def resolve(desired: Desired, observed: Observed) -> Resolved:
         if path not in wished
     ]
     return Resolved(tuple(policies), tuple(missing), held(observed.hold.mode, desired.mode))
-
-
-def held(hold: Mode | None, wished: Mode) -> Mode:
-    """An operator's hold wins over the wish."""
-    return wished if hold is None else hold
 
 
 def missing_cgroups(desired: Desired, resolved: Resolved) -> InvalidInput:

@@ -12,6 +12,7 @@ from itertools import islice
 
 from ... import engine, holds
 from ...bpf import maps
+from ...bpf.object_file import observe_object, require_object
 from ...errors import InvalidInput
 from ...model import Json, Mode
 from ...paths import NodePaths
@@ -23,9 +24,9 @@ from .denials.plan import describe as describe_denied
 from .description import describe, describe_observed
 from .desired import Desired, load_document, parse
 from .handlers import Handlers
-from .object_file import Objects, observe_object
+from .object_file import Objects
 from .observe import Observed, Places, denied_here, kept_loader, observe, observe_loaded, pins_complete
-from .plan import make_plan, require_object, switched_off
+from .plan import make_plan, switched_off
 from .relays.handlers import RelayHandlers
 from .relays.observe import Places as RelayPlaces
 from .relays.status import relays_status
@@ -185,7 +186,7 @@ class Sockops:
         # Reading sockets costs imports that nothing else here has a use for.
         from .adoption.service import adopt_live_connections
 
-        installed = require_object(observe_object(self.object_path, kept_loader(self.paths)))
+        installed = require_object(observe_object(self.object_path, kept_loader(self.paths)), NAME)
         return str(adopt_live_connections(installed, Places.of(self.paths), self.hierarchy))
 
     def release(self) -> tuple[str, ...]:
@@ -208,7 +209,7 @@ class Sockops:
         return {
             "state": "present",
             "mode": loaded.mode.value,
-            "held": hold_words(self.paths),
+            "held": holds.words(self.paths, NAME),
             "object": loaded.digest,
             "maximum_connections": loaded.maximum_connections,
             "denied_networks": describe_denied(loaded.denied_networks),
@@ -278,20 +279,6 @@ class Sockops:
                 "receive_memory_limit": entry.receive_memory_limit,
             }
         )
-
-
-def hold_words(paths: NodePaths) -> Json:
-    """Returns what is held as plain data, or None; damage is told, not hidden."""
-    try:
-        hold = holds.read(paths, NAME)
-    except InvalidInput as error:
-        return {"mode": None, "cgroups": {}, "error": str(error)}
-    if hold.empty:
-        return None
-    return {
-        "mode": hold.mode.value if hold.mode else None,
-        "cgroups": {path: mode.value for path, mode in hold.cgroups.items()},
-    }
 
 
 def total(rows: list[dict[str, int]]) -> dict[str, int]:

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from ....bpf import attach, layouts, maps
 from ....bpf.loaders import Loader
 from ....bpf.objects import BpfObject
+from ....bpf.ownership import opened
 from ....system import network_namespaces
 from .. import layout as sockops_layout
-from ..handlers import opened
 from ..observe import Places
 from . import layout
 from .plan import Candidates, End

@@ -4,12 +4,12 @@
 
 from __future__ import annotations
 
+from ....bpf.object_file import ObjectFile
 from ....model import Mode
 from ....paths import sibling_object
 from ....system import cgroups
 from ..inspection.reading import inspect, namespaces_of
 from ..membership import memberships
-from ..object_file import ObjectFile
 from ..observe import Places, observe_loaded
 from . import layout
 from .plan import choose

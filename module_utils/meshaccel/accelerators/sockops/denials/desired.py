@@ -7,8 +7,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ....checks import Variables
 from ....model import Json
-from ..checks import listed
 from .executables import DEFAULT_EXECUTABLES, parse_executable
 from .networks import DeniedNetwork, flatten, parse_network
 from .nft_sets import NftSet, parse_nft_set
@@ -38,10 +38,11 @@ class Denials:
 
 def parse(raw: Mapping[str, Json]) -> Denials:
     """Parses role variables, or what as_dict() returned; raises InvalidInput."""
-    networks = tuple(map(parse_network, listed(raw, NETWORKS)))
+    variables = Variables(raw, "sockops_")
+    networks = tuple(map(parse_network, variables.listed(NETWORKS)))
     # Whether the table has room for them is to be said before anything is done.
     flatten(networks)
     executables = DEFAULT_EXECUTABLES
     if raw.get(EXECUTABLES) is not None:
-        executables = tuple(map(parse_executable, listed(raw, EXECUTABLES)))
-    return Denials(networks, tuple(map(parse_nft_set, listed(raw, NFT_SETS))), executables)
+        executables = tuple(map(parse_executable, variables.listed(EXECUTABLES)))
+    return Denials(networks, tuple(map(parse_nft_set, variables.listed(NFT_SETS))), executables)

@@ -8,10 +8,10 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from ....checks import invalid
 from ....errors import Unsupported
 from ....model import Json
 from ....system import cgroups, processes
-from ..checks import invalid
 
 #: They read with splice(), to which the kernel says EAGAIN at a socket in a sockmap.
 DEFAULT_EXECUTABLES: tuple[str, ...] = ("haproxy", "systemd-socket-proxyd")

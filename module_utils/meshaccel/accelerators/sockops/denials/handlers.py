@@ -9,9 +9,9 @@ import time
 from collections.abc import Mapping
 
 from ....bpf import attach
+from ....bpf.ownership import opened
 from ....engine import Handler
 from ....model import Json
-from ..handlers import opened
 from ..observe import Places, read_control
 from . import table
 from .networks import parse_network

@@ -8,10 +8,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Union
 
+from ....checks import invalid
 from ....model import Json
+from ....ports import PortRange
 from .. import layout
-from ..checks import invalid
-from ..ports import PortRange, parse_ports
+from ..ports import parse_ports
 
 if TYPE_CHECKING:
     from ipaddress import IPv4Network, IPv6Network

@@ -4,15 +4,16 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from ....errors import InvalidInput, Unsupported
+from ....checks import invalid
+from ....errors import InvalidInput
 from ....model import Json
-from ..checks import invalid
-from ..ports import LARGEST_PORT, PortRange
+from ....ports import LARGEST_PORT, PortRange
+from ....system import nft
+from ....system.tools import ToolFailed
 from .networks import EVERY_PORT, DeniedNetwork, canonical
 
 KEYS = frozenset({"family", "table", "set"})
@@ -22,8 +23,6 @@ NAME = re.compile(r"[A-Za-z_.][A-Za-z0-9/._-]*")
 ADDRESS_TYPES = ("ipv4_addr", "ipv6_addr")
 PORT_TYPE = "inet_service"
 TYPES: tuple[Json, ...] = (*ADDRESS_TYPES, *([address, PORT_TYPE] for address in ADDRESS_TYPES))
-SECONDS = 20.0
-ENVIRONMENT = {"PATH": "/usr/sbin:/sbin:/usr/bin:/bin", "LC_ALL": "C"}
 EXAMPLE = "for example {family: inet, table: filter, set: blocked}"
 
 
@@ -61,30 +60,20 @@ def read(wanted: NftSet) -> tuple[DeniedNetwork, ...]:
     Raises InvalidInput when there is no such set, or it has something else in it
     than addresses and ports; Unsupported when nft is not there.
     """
-    # Costs a run without sets nothing.
-    import subprocess
-
-    command = ["nft", "-j", "list", "set", wanted.family, wanted.table, wanted.name]
     try:
-        done = subprocess.run(
-            command, env=ENVIRONMENT, capture_output=True, text=True, timeout=SECONDS, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise Unsupported(
-            wanted=f"to read the nft set {wanted}", found=str(error), remedy="install nftables on the node"
-        ) from error
-    if done.returncode != 0:
+        listing = nft.listing("set", wanted.family, wanted.table, wanted.name)
+    except ToolFailed as error:
         invalid(
             f"the nft set {wanted}",
-            " ".join(done.stderr.split()) or f"exit status {done.returncode}",
+            error.found,
             "make it first, or take it out of sockops_denied_nft_sets; until then what was denied stays so",
         )
-    return parse_listing(json.loads(done.stdout), wanted)
+    return parse_listing(listing, wanted)
 
 
-def parse_listing(listing: Json, wanted: NftSet) -> tuple[DeniedNetwork, ...]:
+def parse_listing(listing: list[Json], wanted: NftSet) -> tuple[DeniedNetwork, ...]:
     """Parses what nft says of a set; raises InvalidInput."""
-    found = next(part["set"] for part in listing["nftables"] if "set" in part)
+    found = next(part["set"] for part in listing if "set" in part)
     if found["type"] not in TYPES:
         invalid(
             f"the nft set {wanted} with the type of an address, or of an address and a port",

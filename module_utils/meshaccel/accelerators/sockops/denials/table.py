@@ -9,8 +9,8 @@ import os
 from collections.abc import Iterable
 
 from ....bpf import maps
+from ....ports import PortRange
 from .. import layout
-from ..ports import PortRange
 from .networks import IPV4_MAPPED_BITS, DeniedNetwork
 
 VERSION_BITS = 32

@@ -12,9 +12,10 @@ from contextlib import contextmanager
 
 from ....bpf import attach, layouts, libbpf
 from ....bpf.loaders import Loader
+from ....bpf.object_file import not_permitted
+from ....bpf.ownership import opened
 from ....errors import Unsupported
 from ....system import cgroups, network_namespaces, processes
-from ..handlers import not_permitted, opened
 from ..observe import Loaded, Places
 from . import layout
 from .sockets import Address, Handshake, InspectedSocket, TrackedState

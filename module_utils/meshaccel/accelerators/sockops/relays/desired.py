@@ -7,8 +7,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from ....checks import invalid
 from ....model import Json
-from ..checks import invalid
 
 #: As many as bpf/include/meshaccel/sockops_relay.h has room for.
 MOST_RELAYS = 16

@@ -16,14 +16,15 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from ....bpf import attach, layouts, libbpf, maps
+from ....bpf import attach, libbpf, maps
+from ....bpf.object_file import ObjectFile
 from ....bpf.objects import BpfObject
+from ....bpf.ownership import opened
+from ....bpf.pins import make_pin_directory, remove_tree
 from ....engine import Handler
 from ....errors import Unsupported
 from ....model import Json
 from ....system import cgroups
-from ..handlers import make_pin_directory, opened, remove_tree
-from ..object_file import ObjectFile
 from . import layout
 from .desired import MOST_RELAYS, Address, Relay, parse_relay
 from .observe import LINKED_PROGRAMS, Places, names_in, pins_complete, read_digest, read_relays
@@ -62,7 +63,7 @@ class RelayHandlers:
     def load(self, arguments: Mapping[str, Json]) -> None:
         """Loads the object on the accelerator's switch and policies, with no relay yet."""
         wished = ObjectFile.given(arguments)
-        check_relay_object(wished)
+        wished.check_layout(layout.STRUCTURES)
         self.unload({})
         for directory in (self._places.root, self._places.maps, self._places.links, self._places.versions):
             make_pin_directory(directory)
@@ -71,16 +72,16 @@ class RelayHandlers:
         with self._loaded(wished, sizes, own_maps=()) as loaded:
             for name in layout.MAP_SIZES:
                 maps.pin(loaded.map_descriptor(name), self._places.map(name))
-            self._pin_programs(loaded, wished.digest)
+            self._places.pin_programs(loaded, wished.digest, layout.PROGRAMS)
         self._run(wished.digest)
 
     def load_programs(self, arguments: Mapping[str, Json]) -> None:
         """Loads another version's programs on the maps there are."""
         wished = ObjectFile.given(arguments)
-        check_relay_object(wished)
+        wished.check_layout(layout.STRUCTURES)
         self.discard({"digest": wished.digest})
         with self._loaded(wished, {}, own_maps=tuple(layout.MAP_SIZES)) as loaded:
-            self._pin_programs(loaded, wished.digest)
+            self._places.pin_programs(loaded, wished.digest, layout.PROGRAMS)
 
     def switch(self, arguments: Mapping[str, Json]) -> None:
         """Puts a loaded version in the place of the running one.
@@ -194,11 +195,6 @@ class RelayHandlers:
                 raise not_loadable(wished.path, error) from error
             yield candidate
 
-    def _pin_programs(self, loaded: BpfObject, digest: str) -> None:
-        make_pin_directory(self._places.programs(digest))
-        for name in layout.PROGRAMS:
-            maps.pin(loaded.program_descriptor(name), self._places.program(digest, name))
-
     def _run(self, digest: str) -> None:
         """Makes a pinned version the one that bytes go through, and says so."""
         table = maps.Map.pinned(self._places.map("relay_logic"), ctypes.c_uint32, ctypes.c_uint32)
@@ -221,15 +217,6 @@ def address_key(address: Address) -> layout.Address:
     """Returns an address as the programs look it up."""
     words = (ctypes.c_uint32 * 4).from_buffer_copy(address.host)
     return layout.Address(address=words, port=address.port)
-
-
-def check_relay_object(wished: ObjectFile) -> None:
-    """Checks that an object file is the one the plan was made for, and ours.
-
-    Raises NotOurs or MeshaccelError.
-    """
-    wished.check()
-    layouts.check(wished.path, layout.STRUCTURES)
 
 
 def not_loadable(path: str, error: libbpf.BpfError) -> Unsupported:

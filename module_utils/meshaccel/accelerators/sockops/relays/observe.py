@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ....bpf import attach, libbpf, maps
-from ....bpf.pins import PinPlaces
-from ..object_file import ObjectFile
+from ....bpf.object_file import ObjectFile
+from ....bpf.pins import PinPlaces, program_id
 from . import layout
 from .desired import Address, Relay
 
@@ -136,9 +136,7 @@ def read_relays(places: Places) -> dict[int, Relay]:
 
 def observe_links(places: Places, digest: str) -> tuple[frozenset[int], frozenset[int]]:
     """Returns the cgroups whose links are whole, and those with a link that is not."""
-    programs = {
-        kind: pinned_program_id(places.program(digest, name)) for kind, name in LINKED_PROGRAMS.items()
-    }
+    programs = {kind: program_id(places.program(digest, name)) for kind, name in LINKED_PROGRAMS.items()}
     linked: dict[int, set[str]] = {}
     for name in names_in(places.links):
         identifier, _, kind = name.partition("_")
@@ -160,15 +158,6 @@ def names_in(directory: str) -> list[str]:
         return os.listdir(directory)
     except FileNotFoundError:
         return []
-
-
-def pinned_program_id(path: str) -> int:
-    """Returns the kernel's id of a pinned program."""
-    descriptor = maps.open_pin(path)
-    try:
-        return attach.program_id(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def describe(relays: Iterable[Relay]) -> list[dict[str, str]]:

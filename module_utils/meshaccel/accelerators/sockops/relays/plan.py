@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ....bpf.object_file import ObjectFile
 from ....errors import Unsupported
 from ....model import Action, Json, Plan
-from ..object_file import ObjectFile
 from .desired import Relay
 from .observe import Loaded, Observed
 

@@ -1,0 +1,353 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/*
+ * A packet that goes out to a backend: IPVS has chosen it. The first of a session
+ * makes its translation and its reply; a masqueraded client's get our address.
+ */
+#ifndef MESHACCEL_IPVS_EGRESS_H
+#define MESHACCEL_IPVS_EGRESS_H
+
+#include "marks.h"
+#include "ports.h"
+#include "rewrite.h"
+
+static __always_inline const struct ipvs_address *source_of(const struct ipvs_device *device,
+							    const bool ipv6)
+{
+	return ipv6 ? &device->source_ipv6 : &device->source_ipv4;
+}
+
+static __always_inline const struct ipvs_device *device_of(struct __sk_buff *packet,
+							   const bool ipv6)
+{
+	__u32 index = READ_MEMBER(packet, ifindex);
+	const struct ipvs_device *device = bpf_map_lookup_elem(&devices, &index);
+
+	return device && source_of(device, ipv6)->word[3] ? device : 0;
+}
+
+/* A pod that is its own backend would take its own address for a reply to itself. */
+static __always_inline bool is_hairpin(const struct headers *found)
+{
+	return same_address(&found->flow.source, &found->flow.destination);
+}
+
+/*
+ * A session could not be made. Its next packets, the same again, are conntrack's:
+ * this one is lost, since IPVS has chosen a backend that would not know the way back.
+ */
+static __always_inline int give_up(const struct ipvs_flow_key *key)
+{
+	struct ipvs_flow *request = key ? bpf_map_lookup_elem(&flows, key) : 0;
+
+	if (request && request->kind == IPVS_FLOW_REQUEST)
+		request->kind = IPVS_FLOW_LEGACY;
+	return TC_ACT_SHOT;
+}
+
+/*
+ * Tells the request and the reply of each other, so that the fast path knows all
+ * and the session ends as one. Returns whether the request was found.
+ */
+static __always_inline bool link_session(const struct headers *found,
+					 const struct ipvs_flow_key *key,
+					 struct ipvs_flow *translation, __u64 now)
+{
+	struct ipvs_flow *request = key ? bpf_map_lookup_elem(&flows, key) : 0;
+	struct ipvs_flow_key reply_key;
+	struct ipvs_flow *reply;
+
+	if (!request || request->kind != IPVS_FLOW_REQUEST)
+		return false;
+	reply_key = reply_to(&found->flow.destination, found->flow.destination_port, translation,
+			     found->flow.protocol);
+	reply = bpf_map_lookup_elem(&flows, &reply_key);
+	if (!reply || !is_reply_for(reply, &found->flow))
+		return false;
+	translation->new_destination = key->destination;
+	translation->new_destination_port = key->destination_port;
+	reply->new_source = key->destination;
+	reply->new_source_port = key->destination_port;
+	request->new_source = translation->new_source;
+	request->new_source_port = translation->new_source_port;
+	request->new_destination = found->flow.destination;
+	request->new_destination_port = found->flow.destination_port;
+	/* The handshake's last packet, and all of UDP's, show that IPVS takes it for established. */
+	if (!(found->tcp_flags & TCP_SYNCHRONIZE)) {
+		request->slow_second = slow_second(now);
+		reply->slow_second = slow_second(now);
+		request->flags |= IPVS_FLAG_LINKED;
+		reply->flags |= IPVS_FLAG_LINKED;
+	}
+	return true;
+}
+
+static __always_inline int send(struct __sk_buff *packet, const struct ipvs_control *settings,
+				const struct headers *found, const struct ipvs_flow *translation,
+				const bool ipv6)
+{
+	struct ends after = ends_of(&found->flow);
+
+	set_mark(packet, settings, mark_done(settings));
+	if (!(translation->flags & IPVS_FLAG_MASQUERADED))
+		return TC_ACT_UNSPEC;
+	after.source = translation->new_source;
+	after.ports.source = translation->new_source_port;
+	if (rewrite(packet, found, &after, true, false, ipv6))
+		return TC_ACT_UNSPEC;
+	COUNT(dropped_rewrite_failed);
+	return TC_ACT_SHOT;
+}
+
+/* Makes the reply of a new session, and with it fixes what the backend takes for the client. */
+static __always_inline bool make_reply(struct __sk_buff *packet,
+				       const struct ipvs_control *settings,
+				       const struct headers *found, struct ipvs_flow *translation,
+				       bool masqueraded, __u64 now, const bool ipv6)
+{
+	struct ipvs_flow_key key = reversed(&found->flow, IPVS_POINT_INGRESS);
+	struct ipvs_flow reply = {
+		.last_seen = now,
+		.new_destination = found->flow.source,
+		.new_destination_port = found->flow.source_port,
+		.kind = IPVS_FLOW_REPLY,
+		.flags = masqueraded ? IPVS_FLAG_MASQUERADED : 0,
+	};
+	const struct ipvs_device *device;
+
+	if (!masqueraded)
+		return !bpf_map_update_elem(&flows, &key, &reply, BPF_ANY);
+	device = device_of(packet, ipv6);
+	if (!device) {
+		COUNT(dropped_no_address);
+		return false;
+	}
+	key.destination = *source_of(device, ipv6);
+	translation->new_source = key.destination;
+	translation->new_source_port = take_port(settings, device, &key, &reply, now);
+	translation->flags = IPVS_FLAG_MASQUERADED;
+	return translation->new_source_port;
+}
+
+static __always_inline int begin_session(struct __sk_buff *packet,
+					 const struct ipvs_control *settings,
+					 const struct headers *found,
+					 const struct ipvs_flow_key *request, bool masqueraded,
+					 __u64 now, const bool ipv6)
+{
+	struct ipvs_flow made = {
+		.last_seen = now,
+		.new_source = found->flow.source,
+		.new_source_port = found->flow.source_port,
+		.kind = IPVS_FLOW_TRANSLATION,
+	};
+	struct ipvs_flow *translation;
+	int verdict;
+
+	if (!make_reply(packet, settings, found, &made, masqueraded, now, ipv6))
+		return give_up(request);
+	if (bpf_map_update_elem(&flows, &found->flow, &made, BPF_NOEXIST)) {
+		struct ipvs_flow_key reply =
+			reply_to(&found->flow.destination, found->flow.destination_port, &made,
+				 found->flow.protocol);
+
+		/* Full; or another CPU was faster with the same packet, sent again: then that one goes. */
+		bpf_map_delete_elem(&flows, &reply);
+		return bpf_map_lookup_elem(&flows, &found->flow) ? TC_ACT_SHOT : give_up(request);
+	}
+	if (masqueraded)
+		COUNT(masqueraded);
+	translation = bpf_map_lookup_elem(&flows, &found->flow);
+	if (!translation)
+		return TC_ACT_SHOT;
+	if (link_session(found, request, translation, now))
+		return send(packet, settings, found, translation, ipv6);
+	/* Noted on no CPU: it came another way. Its flows then age by themselves. */
+	verdict = send(packet, settings, found, translation, ipv6);
+	return verdict == TC_ACT_UNSPEC ? pass_and_age(packet, &found->flow) : verdict;
+}
+
+/* Whether a translation that is there is of a session that is over, so that a new one may begin. */
+static __always_inline bool is_left_over(const struct headers *found,
+					 const struct ipvs_flow *translation)
+{
+	struct ipvs_flow_key key = reply_to(&found->flow.destination, found->flow.destination_port,
+					    translation, found->flow.protocol);
+	struct ipvs_flow *reply = bpf_map_lookup_elem(&flows, &key);
+
+	return !reply || !is_reply_for(reply, &found->flow) ||
+	       is_ending(translation->flags | reply->flags);
+}
+
+/*
+ * Whether a translation is of another live session: of the same client's port to
+ * the same backend by another service, which the backend could not tell apart.
+ */
+static __always_inline bool is_others(const struct ipvs_flow *translation,
+				      const struct ipvs_flow_key *request)
+{
+	return request && translation->new_destination_port &&
+	       (translation->new_destination_port != request->destination_port ||
+		!same_address(&translation->new_destination, &request->destination));
+}
+
+/* That the client is done is for the reply to know as well: by it its port may be taken over. */
+static __always_inline void tell_end(const struct headers *found, struct ipvs_flow *translation)
+{
+	struct ipvs_flow_key key = reply_to(&found->flow.destination, found->flow.destination_port,
+					    translation, found->flow.protocol);
+	struct ipvs_flow *reply = bpf_map_lookup_elem(&flows, &key);
+
+	note_end(translation, found->tcp_flags, IPVS_FLAG_CLIENT_FINISHED);
+	if (reply && is_reply_for(reply, &found->flow))
+		note_end(reply, found->tcp_flags, IPVS_FLAG_CLIENT_FINISHED);
+}
+
+static __always_inline int send_flow(struct __sk_buff *packet, const struct ipvs_control *settings,
+				     const struct headers *found, bool masqueraded, const bool ipv6)
+{
+	struct ipvs_flow *translation = bpf_map_lookup_elem(&flows, &found->flow);
+	struct ipvs_flow_key *request = noted_request(&found->flow);
+	__u64 now = bpf_ktime_get_coarse_ns();
+
+	if (is_hairpin(found)) {
+		masqueraded = true;
+		if (!translation)
+			COUNT(hairpins);
+	}
+	if (translation && found->flow.protocol == IPPROTO_TCP && is_begin(found)) {
+		if (is_left_over(found, translation)) {
+			end_translation(&found->flow);
+			translation = 0;
+		} else if (is_others(translation, request)) {
+			COUNT(sessions_clashed);
+			return give_up(request);
+		}
+	}
+	if (!translation)
+		return begin_session(packet, settings, found, request, masqueraded, now, ipv6);
+	translation->last_seen = now;
+	if (found->tcp_flags & (TCP_FINISH | TCP_RESET))
+		tell_end(found, translation);
+	if (request)
+		link_session(found, request, translation, now);
+	return send(packet, settings, found, translation, ipv6);
+}
+
+/* The first fragment has taken its port to the backend; those behind it take the address. */
+static __always_inline int send_fragment(struct __sk_buff *packet,
+					 const struct ipvs_control *settings,
+					 const struct headers *found, bool masqueraded,
+					 const bool ipv6)
+{
+	const struct ipvs_device *device = device_of(packet, ipv6);
+	struct ends after = ends_of(&found->flow);
+
+	set_mark(packet, settings, mark_done(settings));
+	if (!masqueraded && !is_hairpin(found))
+		return TC_ACT_UNSPEC;
+	if (!device) {
+		COUNT(dropped_no_address);
+		return TC_ACT_SHOT;
+	}
+	COUNT(fragments_outward);
+	after.source = *source_of(device, ipv6);
+	if (rewrite(packet, found, &after, false, false, ipv6))
+		return TC_ACT_UNSPEC;
+	COUNT(dropped_rewrite_failed);
+	return TC_ACT_SHOT;
+}
+
+/* About a reply: the backend knows its destination by our address. Ours too, of the director's own. */
+static __always_inline int send_error(struct __sk_buff *packet, const struct ipvs_control *settings,
+				      const struct headers *found, const bool ipv6)
+{
+	struct ipvs_flow_key key = reversed(&found->flow, IPVS_POINT_EGRESS);
+	struct ipvs_flow *translation = bpf_map_lookup_elem(&flows, &key);
+	struct error_change change;
+
+	if (!translation || !(translation->flags & IPVS_FLAG_MASQUERADED))
+		return TC_ACT_UNSPEC;
+	change = (struct error_change){
+		.before = found->flow.destination,
+		.after = translation->new_source,
+		.port_before = found->flow.destination_port,
+		.port_after = translation->new_source_port,
+	};
+	COUNT(errors_outward);
+	set_mark(packet, settings, mark_done(settings));
+	if (rewrite_error(packet, found, &change, ipv6))
+		return TC_ACT_UNSPEC;
+	COUNT(dropped_rewrite_failed);
+	return TC_ACT_SHOT;
+}
+
+/* Keeps a port that conntrack has given away from sessions of ours. */
+static __always_inline int reserve_port(struct __sk_buff *packet, const struct headers *found,
+					const struct ipvs_flow_key *reply_key, const bool ipv6)
+{
+	const struct ipvs_device *device = device_of(packet, ipv6);
+	struct ipvs_flow reserved = {.last_seen = bpf_ktime_get_coarse_ns(),
+				     .kind = IPVS_FLOW_RESERVED};
+	__u32 port = bpf_ntohs(found->flow.source_port);
+
+	if (!device || !same_address(source_of(device, ipv6), &found->flow.source) ||
+	    port < device->first_port || port > device->last_port)
+		return TC_ACT_UNSPEC;
+	if (bpf_map_update_elem(&flows, reply_key, &reserved, BPF_NOEXIST))
+		return TC_ACT_UNSPEC;
+	COUNT(ports_reserved);
+	return pass_and_age(packet, reply_key);
+}
+
+/*
+ * Of conntrack, not ours: a connection that begins with the addresses and ports
+ * of a session must not find its replies taken for that session's. Datagrams are
+ * not looked at, for each of them may be the first.
+ */
+static __always_inline int pass_native(struct __sk_buff *packet,
+				       const struct ipvs_control *settings,
+				       const struct headers *found, const bool ipv6)
+{
+	struct ipvs_flow_key key = reversed(&found->flow, IPVS_POINT_INGRESS);
+	struct ipvs_flow *reply;
+
+	if (found->flow.protocol != IPPROTO_TCP || !is_begin(found))
+		return TC_ACT_UNSPEC;
+	reply = bpf_map_lookup_elem(&flows, &key);
+	if (!reply)
+		return reserve_port(packet, found, &key, ipv6);
+	if (reply->kind != IPVS_FLOW_REPLY)
+		return TC_ACT_UNSPEC;
+	if (!is_reply_for(reply, &found->flow) &&
+	    !is_dead(settings, found->flow.protocol, reply, bpf_ktime_get_coarse_ns(), true)) {
+		COUNT(sessions_clashed);
+		return TC_ACT_UNSPEC;
+	}
+	end_session_of_reply(&key, reply);
+	bpf_map_delete_elem(&flows, &key);
+	COUNT(sessions_replaced);
+	return TC_ACT_UNSPEC;
+}
+
+static __always_inline int send_out(struct __sk_buff *packet, const struct ipvs_control *settings,
+				    __u32 network, const bool ipv6)
+{
+	__u32 mark = READ_MEMBER(packet, mark) & mark_mask(settings);
+	bool masqueraded = mark == mark_mask(settings);
+	struct headers found;
+
+	switch (parse(packet, &found, network, IPVS_POINT_EGRESS, ipv6)) {
+	case CONTENT_FLOW:
+		return mark ? send_flow(packet, settings, &found, masqueraded, ipv6)
+			    : pass_native(packet, settings, &found, ipv6);
+	case CONTENT_FRAGMENT:
+		return mark ? send_fragment(packet, settings, &found, masqueraded, ipv6)
+			    : TC_ACT_UNSPEC;
+	case CONTENT_ERROR:
+		return send_error(packet, settings, &found, ipv6);
+	default:
+		return TC_ACT_UNSPEC;
+	}
+}
+
+#endif

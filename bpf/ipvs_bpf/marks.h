@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/*
+ * Two bits of the packet mark say what a packet is to us, from ingress to
+ * egress. By them nftables takes it from conntrack.
+ */
+#ifndef MESHACCEL_IPVS_MARKS_H
+#define MESHACCEL_IPVS_MARKS_H
+
+#include "context.h"
+#include "maps.h"
+
+static __always_inline __u32 mark_mask(const struct ipvs_control *settings)
+{
+	return settings->mark_low | settings->mark_high;
+}
+
+/* A reply; and what egress has done, so that a tunnel's or a bridge's own egress leaves it alone. */
+static __always_inline __u32 mark_done(const struct ipvs_control *settings)
+{
+	return settings->mark_low;
+}
+
+static __always_inline __u32 mark_request(const struct ipvs_control *settings, __u32 flow_flags)
+{
+	return flow_flags & IPVS_FLAG_MASQUERADED ? mark_mask(settings) : settings->mark_high;
+}
+
+static __always_inline void set_mark(struct __sk_buff *packet, const struct ipvs_control *settings,
+				     __u32 mark)
+{
+	write_mark(packet, (READ_MEMBER(packet, mark) & ~mark_mask(settings)) | mark |
+				   settings->mark_accepted);
+}
+
+#endif

@@ -1,0 +1,206 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/*
+ * Sessions: what their flows are to each other, how long they last, how they end.
+ *
+ * A session is known by its request (client -> service). From that, once it is
+ * linked, follow its translation (client -> backend, at egress) and its reply
+ * (backend -> what the backend took for the client).
+ */
+#ifndef MESHACCEL_IPVS_SESSIONS_H
+#define MESHACCEL_IPVS_SESSIONS_H
+
+#include "headers.h"
+
+#define NANOSECONDS 1000000000ULL
+/* A dead session's port may be taken over so soon when no other was found. */
+#define LAST_RESORT_SECONDS 1
+
+static __always_inline __u32 slow_second(__u64 now)
+{
+	return now >> 30;
+}
+
+/* The translation of a linked request. */
+static __always_inline struct ipvs_flow_key translation_of(const struct ipvs_flow_key *request,
+							   const struct ipvs_flow *flow)
+{
+	return (struct ipvs_flow_key){
+		.source = request->source,
+		.destination = flow->new_destination,
+		.source_port = request->source_port,
+		.destination_port = flow->new_destination_port,
+		.protocol = request->protocol,
+		.point = IPVS_POINT_EGRESS,
+	};
+}
+
+/* The reply to what a request or a translation has become. */
+static __always_inline struct ipvs_flow_key reply_to(const struct ipvs_address *backend,
+						     __be16 backend_port,
+						     const struct ipvs_flow *flow, __u8 protocol)
+{
+	return (struct ipvs_flow_key){
+		.source = *backend,
+		.destination = flow->new_source,
+		.source_port = backend_port,
+		.destination_port = flow->new_source_port,
+		.protocol = protocol,
+		.point = IPVS_POINT_INGRESS,
+	};
+}
+
+/* The request of a linked reply. */
+static __always_inline struct ipvs_flow_key request_of(const struct ipvs_flow_key *reply,
+						       const struct ipvs_flow *flow)
+{
+	return (struct ipvs_flow_key){
+		.source = flow->new_destination,
+		.destination = flow->new_source,
+		.source_port = flow->new_destination_port,
+		.destination_port = flow->new_source_port,
+		.protocol = reply->protocol,
+		.point = IPVS_POINT_INGRESS,
+	};
+}
+
+/* Whether a reply is this client's: its address and port may have been given to another meanwhile. */
+static __always_inline bool is_reply_for(const struct ipvs_flow *reply,
+					 const struct ipvs_flow_key *of_client)
+{
+	return reply->kind == IPVS_FLOW_REPLY &&
+	       reply->new_destination_port == of_client->source_port &&
+	       same_address(&reply->new_destination, &of_client->source);
+}
+
+static __always_inline bool is_closed(__u8 flags)
+{
+	__u8 finished = IPVS_FLAG_CLIENT_FINISHED | IPVS_FLAG_BACKEND_FINISHED;
+
+	return flags & IPVS_FLAG_RESET || (flags & finished) == finished;
+}
+
+static __always_inline bool is_ending(__u8 flags)
+{
+	return flags & (IPVS_FLAG_CLIENT_FINISHED | IPVS_FLAG_BACKEND_FINISHED | IPVS_FLAG_RESET);
+}
+
+/* For how many nanoseconds a quiet session is kept, by what was seen of it. */
+static __always_inline __u64 idle_limit(const struct ipvs_control *settings, __u8 protocol,
+					__u8 flags)
+{
+	__u64 seconds = settings->tcp_seconds;
+
+	if (protocol == IPPROTO_UDP)
+		seconds = settings->udp_seconds;
+	else if (is_closed(flags))
+		seconds = settings->tcp_closed_seconds;
+	else if (is_ending(flags) || !(flags & IPVS_FLAG_LINKED))
+		seconds = settings->tcp_closing_seconds;
+	return seconds * NANOSECONDS;
+}
+
+static __always_inline void note_end(struct ipvs_flow *flow, __u8 tcp_flags, __u8 finished)
+{
+	if (tcp_flags & TCP_RESET)
+		flow->flags |= IPVS_FLAG_RESET;
+	else if (tcp_flags & TCP_FINISH)
+		flow->flags |= finished;
+}
+
+/* Deletes a translation, and the reply that is still its own. */
+static __always_inline void end_translation(const struct ipvs_flow_key *key)
+{
+	struct ipvs_flow *translation = bpf_map_lookup_elem(&flows, key);
+	struct ipvs_flow_key reply_key;
+	struct ipvs_flow *reply;
+
+	if (!translation)
+		return;
+	reply_key = reply_to(&key->destination, key->destination_port, translation, key->protocol);
+	reply = bpf_map_lookup_elem(&flows, &reply_key);
+	if (reply && is_reply_for(reply, key))
+		bpf_map_delete_elem(&flows, &reply_key);
+	bpf_map_delete_elem(&flows, key);
+}
+
+/* Whether a request has got as far as its backend. */
+static __always_inline bool has_backend(const struct ipvs_flow *request)
+{
+	return request->new_destination_port;
+}
+
+/* Ends a session, all of it. */
+static __always_inline void end_session(const struct ipvs_flow_key *key,
+					const struct ipvs_flow *request)
+{
+	if (has_backend(request)) {
+		struct ipvs_flow_key translation = translation_of(key, request);
+
+		end_translation(&translation);
+	}
+	bpf_map_delete_elem(&flows, key);
+	COUNT(sessions_ended);
+}
+
+/* Ends the session of a reply, but for the reply itself: that is the caller's to delete, or to reuse. */
+static __always_inline void end_session_of_reply(const struct ipvs_flow_key *key,
+						 const struct ipvs_flow *reply)
+{
+	struct ipvs_flow_key request = request_of(key, reply);
+	struct ipvs_flow_key translation = request;
+
+	translation.destination = key->source;
+	translation.destination_port = key->source_port;
+	translation.point = IPVS_POINT_EGRESS;
+	bpf_map_delete_elem(&flows, &translation);
+	/* Not linked: there was no request to be found. */
+	if (!reply->new_source_port)
+		return;
+	bpf_map_delete_elem(&flows, &request);
+	COUNT(sessions_ended);
+}
+
+static __always_inline struct note *own_note(void)
+{
+	return bpf_map_lookup_elem(&notes, &only);
+}
+
+/* Keeps a request for this packet's egress, which sees client and backend only. */
+static __always_inline void note_request(const struct ipvs_flow_key *key)
+{
+	struct note *note = own_note();
+
+	if (!note)
+		return;
+	note->request = *key;
+	note->has_request = true;
+}
+
+/* The request of a packet at egress, if this CPU has noted it; the note is used up. */
+static __always_inline struct ipvs_flow_key *noted_request(const struct ipvs_flow_key *translation)
+{
+	struct note *note = own_note();
+
+	if (!note || !note->has_request)
+		return 0;
+	note->has_request = false;
+	if (note->request.source_port != translation->source_port ||
+	    note->request.protocol != translation->protocol ||
+	    !same_address(&note->request.source, &translation->source))
+		return 0;
+	return &note->request;
+}
+
+/* Has a new flow age, and ends the program: the rest is done by the one behind the table, if there is. */
+static __always_inline int pass_and_age(struct __sk_buff *packet, const struct ipvs_flow_key *key)
+{
+	struct note *note = own_note();
+
+	if (note) {
+		note->aged = *key;
+		bpf_tail_call(packet, &ageing, 0);
+	}
+	return TC_ACT_UNSPEC;
+}
+
+#endif

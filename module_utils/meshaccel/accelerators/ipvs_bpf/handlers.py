@@ -1,0 +1,38 @@
+# Copyright (c) meshaccel contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Carries out the actions of ipvs_bpf on the kernel: all of them in one table.
+
+Every handler accepts that its work is already done or half done: an undo may
+follow an action that failed in the middle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ... import file_actions, holds, unit_actions
+from ...bpf import ownership
+from ...engine import Handler
+from ...paths import NodePaths
+from . import NAME, notrack
+from .attaching import AttachingHandlers
+from .loading import LoadingHandlers
+from .observe import places
+from .switchover import SwitchHandlers
+from .writing import WritingHandlers
+
+
+def table(paths: NodePaths, notes: list[str]) -> Mapping[str, Handler]:
+    """Returns the handlers by kind of action; ``notes`` collects what the operator should know."""
+    pins = places(paths)
+    return {
+        **ownership.mount_handlers(paths),
+        **file_actions.handlers(),
+        **unit_actions.handlers(),
+        **holds.handlers(paths, NAME),
+        **notrack.handlers(),
+        **LoadingHandlers(paths, pins).table(),
+        **WritingHandlers(pins).table(),
+        **AttachingHandlers(pins).table(),
+        **SwitchHandlers(paths, pins, notes).table(),
+    }

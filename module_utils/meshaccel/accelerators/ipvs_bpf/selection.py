@@ -1,0 +1,64 @@
+# Copyright (c) meshaccel contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Which of IPVS's services a wish is about, and how their clients are masqueraded. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from ...ipvs.model import AddressKey, VirtualService
+from .desired import Desired, Follow
+from .layout import IpNetwork, Masquerade
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Services to take if the node's devices allow it, and those that are not taken, with the reason."""
+
+    services: tuple[tuple[VirtualService, Masquerade], ...] = ()
+    #: In words: why.
+    native: Mapping[str, str] = field(default_factory=dict)
+    local_networks: frozenset[IpNetwork] = frozenset()
+
+    @property
+    def servers(self) -> frozenset[str]:
+        """The addresses of all real servers of the services to take."""
+        return frozenset(server.address for service, _ in self.services for server in service.servers)
+
+
+def select(
+    desired: Desired, table: Iterable[VirtualService], kube_proxy: Mapping[AddressKey, Masquerade | str]
+) -> Selection:
+    """Chooses from IPVS's table. What is listed wins over what is followed.
+
+    ``kube_proxy`` has, of each of its services, how it masquerades or why the service
+    must stay native.
+    """
+    listed = {AddressKey(*wish.key): wish.masquerade for wish in desired.services}
+    chosen: list[tuple[VirtualService, Masquerade]] = []
+    native = {str(key): "IPVS has no such service" for key in listed}
+    for service in table:
+        key = service.key
+        decision = listed.get(key) if isinstance(key, AddressKey) else None
+        native.pop(str(service), None)
+        decided = decision or followed(desired, service, kube_proxy)
+        if isinstance(decided, Masquerade):
+            chosen.append((service, decided))
+        elif decided:
+            native[str(service)] = decided
+    return Selection(tuple(chosen), native)
+
+
+def followed(
+    desired: Desired, service: VirtualService, kube_proxy: Mapping[AddressKey, Masquerade | str]
+) -> Masquerade | str:
+    """Returns how a service that is not listed is masqueraded, or why it stays native."""
+    if desired.follow is Follow.ALL:
+        return desired.masquerade
+    if desired.follow is Follow.NONE:
+        return "it is not among ipvs_bpf_services"
+    key = service.key
+    if isinstance(key, AddressKey) and key in kube_proxy:
+        return kube_proxy[key]
+    return "it is none of kube-proxy's"
