@@ -50,7 +50,6 @@ BASELINE_NAMES = {
     "off": "plain TCP",
     "classic": "the classic variant",
     "empty": "a program that does nothing",
-    "routed": "plain routing past the services",
 }
 FIGURES = (
     Figure("qps", "requests", "/s", 1, more_is_better=True),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -82,14 +83,14 @@ def wrk(host: Host, address: str, port: int, seconds: int, connections: int = 8)
     return parse_wrk(host.namespace.run(command, timeout=seconds + GRACE_SECONDS))
 
 
-def requests(host: Host, client: Client, address: str, port: int) -> RequestResult:
-    """Run a pingpong or connect client against an echo server."""
-    return parse_requests(_run_client(host, client, address, port))
+def requests(host: Host, client: Client, address: str, port: int, *, checked: bool = True) -> RequestResult:
+    """Run a pingpong or connect client against an echo server; by default every byte is checked."""
+    return parse_requests(_run_client(host, replace(client, verify=checked), address, port))
 
 
-def stream(host: Host, client: Client, address: str, port: int) -> StreamResult:
-    """Run a stream client against a sink."""
-    return parse_stream(_run_client(host, client, address, port))
+def stream(host: Host, client: Client, address: str, port: int, *, checked: bool = True) -> StreamResult:
+    """Run a stream client against a sink; by default every byte is checked, if the sink does so too."""
+    return parse_stream(_run_client(host, replace(client, verify=checked), address, port))
 
 
 def _run_client(host: Host, client: Client, address: str, port: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tests.bench.arms import Route
@@ -70,10 +71,15 @@ ALL: tuple[Counting, ...] = (
     InTurn(
         "ipvs-short-connections",
         "Instructions through a director: client, director and backend together",
-        {"routed": director.routed, "native": director.native},
+        {
+            "routed": director.routed,
+            "off": director.native,
+            "on": partial(director.bpf, fast_path=False),
+            "fast_path": partial(director.bpf, fast_path=True),
+        },
         reference="routed",
-        against="routed",
-        compared={"native": ""},
+        against="off",
+        compared={"on": "", "fast_path": ", fast path"},
         cases=(
             director_case("short connection", Client("connect", 64), Entrance.NODE_PORT),
             director_case("short connection", Client("connect", 64), Entrance.CLUSTER_ADDRESS),

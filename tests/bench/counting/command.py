@@ -127,7 +127,8 @@ def show(document: Mapping[str, Any]) -> None:
             f"{arm} {figures['instructions']:,.0f} (spread {case['spread'][arm]['instructions']:.2%})"
             for arm, figures in case["arms"].items()
         )
-        say(f"  {case['label']:22} {arms}  x{case['ratio']['instructions']:.3f}")
+        ratios = "  ".join(f"{figure} x{ratio:.3f}" for figure, ratio in case["ratio"].items())
+        say(f"  {case['label']:36} {arms}  {ratios}")
 
 
 def complaints_about(document: Mapping[str, Any]) -> list[str]:

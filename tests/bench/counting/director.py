@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING
 
 from tests.bench.counting.clock import instruction_cost
 from tests.bench.model import Case
+from tests.bench.runner import NotAsPromisedError
 from tests.ipvs import loads
 from tests.ipvs.cluster import CLUSTER_ADDRESS, NODE_PORT, SERVICE_PORT, cluster
+from tests.ipvs.director import accelerated_director
 from tests.ipvs.kube_proxy import size_connection_tracking
 from tests.ipvs.lab import Lab
+from tests.ipvs.observation import tracked_flows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,9 +47,9 @@ class DirectorArm:
         """Run a client to its end; an operation is a request, or a write of a stream."""
         address, port = self._target(client, entrance)
         if client.mode == "stream":
-            sent = loads.stream(self.lab.client, client, address, port)
+            sent = loads.stream(self.lab.client, client, address, port, checked=False)
             return sent.bytes_per_second / client.size
-        return loads.requests(self.lab.client, client, address, port).requests_per_second
+        return loads.requests(self.lab.client, client, address, port, checked=False).requests_per_second
 
     def _target(self, client: Client, entrance: Entrance) -> tuple[str, int]:
         number = TARGET_PORTS.index(loads.SINK_PORT if client.mode == "stream" else loads.ECHO_PORT)
@@ -60,19 +63,47 @@ class DirectorArm:
 @contextlib.contextmanager
 def routed() -> Iterator[DirectorArm]:
     """Forward packets to the backend's own address, without netfilter."""
-    with Lab.running("routed", backends=1) as lab, loads.echo_and_sink(lab.backends):
-        _give_ports(lab)
+    with _served_lab("routed") as lab:
         yield DirectorArm(lab, has_services=False)
 
 
 @contextlib.contextmanager
 def native() -> Iterator[DirectorArm]:
     """Take connections to services as kube-proxy has it: IPVS, connection tracking and the nat table."""
-    with Lab.running("native", backends=1) as lab, loads.echo_and_sink(lab.backends):
-        _give_ports(lab)
+    with _served_lab("native") as lab:
         cluster(lab, *TARGET_PORTS).start(lab.director)
         size_connection_tracking()
         yield DirectorArm(lab, has_services=True)
+
+
+@contextlib.contextmanager
+def bpf(*, fast_path: bool) -> Iterator[DirectorArm]:
+    """Take them by ipvs_bpf, which follows the same kube-proxy.
+
+    Raises NotAsPromisedError when a flow was tracked after all, or there was none.
+    """
+    with (
+        _served_lab("fast" if fast_path else "bpf") as lab,
+        accelerated_director(lab, follow="kube_proxy", fast_path=fast_path) as accelerator,
+    ):
+        cluster(lab, *TARGET_PORTS).start(lab.director)
+        accelerator.converge()
+        yield DirectorArm(lab, has_services=True)
+        tracked, sessions = tracked_flows(lab.director, [lab.client.address4]), accelerator.sessions()
+        if tracked or not sessions:
+            raise NotAsPromisedError(
+                f"connection tracking has {len(tracked)} flows of the client, where none should be, "
+                f"and ipvs_bpf {len(sessions)} sessions"
+            )
+
+
+@contextlib.contextmanager
+def _served_lab(label: str) -> Iterator[Lab]:
+    """Have a lab of one backend with its servers."""
+    with Lab.running(label, backends=1) as lab, loads.echo_and_sink(lab.backends):
+        # So many that the client does not search for one that is free.
+        lab.client.namespace.set_sysctl("net.ipv4.ip_local_port_range", "1024 65000")
+        yield lab
 
 
 def director_case(label: str, client: Client, entrance: Entrance) -> Case[DirectorArm]:
@@ -83,8 +114,3 @@ def director_case(label: str, client: Client, entrance: Entrance) -> Case[Direct
 
     workload = f"{client.mode}, {client.size} bytes, client, director and backend together"
     return Case(f"{label}, {entrance.value}", workload, instruction_cost(measure))
-
-
-def _give_ports(lab: Lab) -> None:
-    """Let a client have so many ports that it does not search for one that is free."""
-    lab.client.namespace.set_sysctl("net.ipv4.ip_local_port_range", "1024 65000")
