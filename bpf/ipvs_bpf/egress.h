@@ -87,7 +87,7 @@ static __always_inline int send(struct __sk_buff *packet, const struct ipvs_cont
 {
 	struct ends after = ends_of(&found->flow);
 
-	set_mark(packet, settings, mark_done(settings));
+	set_mark_done(packet, settings);
 	if (!(translation->flags & IPVS_FLAG_MASQUERADED))
 		return TC_ACT_UNSPEC;
 	after.source = translation->new_source;
@@ -242,7 +242,7 @@ static __always_inline int send_fragment(struct __sk_buff *packet,
 	const struct ipvs_device *device = device_of(packet, ipv6);
 	struct ends after = ends_of(&found->flow);
 
-	set_mark(packet, settings, mark_done(settings));
+	set_mark_done(packet, settings);
 	if (!masqueraded && !is_hairpin(found))
 		return TC_ACT_UNSPEC;
 	if (!device) {
@@ -270,7 +270,7 @@ static __always_inline int send_error(struct __sk_buff *packet, const struct ipv
 	after.destination = translation->new_source;
 	after.ports.destination = translation->new_source_port;
 	COUNT(errors_outward);
-	set_mark(packet, settings, mark_done(settings));
+	set_mark_done(packet, settings);
 	if (rewrite_about(packet, found, &after, ipv6))
 		return TC_ACT_UNSPEC;
 	COUNT(dropped_rewrite_failed);

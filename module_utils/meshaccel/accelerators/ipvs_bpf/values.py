@@ -173,6 +173,22 @@ def parse_mark_bits(value: Json) -> tuple[int, int]:
     return low, high
 
 
+def parse_mark_accepted(value: Json) -> int | None:
+    """Parses the mark of what FORWARD chains are to accept; null: it is left to what is followed."""
+    return None if value is None else parse_mark(value)
+
+
+def check_mark_accepted(mark: int, bits: tuple[int, int]) -> None:
+    """Raises InvalidInput when that mark has one of our two bits."""
+    taken = bits[0] | bits[1]
+    if mark & taken:
+        invalid(
+            "ipvs_bpf_mark_bits that are not among those by which a FORWARD chain accepts",
+            f"{taken:#x}, and {mark:#x}",
+            "choose two other bits for ipvs_bpf_mark_bits",
+        )
+
+
 def parse_mark(value: Json) -> int:
     """Parses a value of the packet mark, decimal or hexadecimal."""
     try:
