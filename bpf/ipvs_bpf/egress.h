@@ -128,6 +128,18 @@ static __always_inline bool make_reply(struct __sk_buff *packet,
 	return translation->new_source_port;
 }
 
+/* Whether a backend takes two translations of a client for the same; the second may be none. */
+static __always_inline bool is_same_client(const struct ipvs_flow *made,
+					   const struct ipvs_flow *translation)
+{
+	return translation && translation->new_source_port == made->new_source_port &&
+	       same_address(&translation->new_source, &made->new_source);
+}
+
+/*
+ * Two packets of a client may come at once, on two CPUs, as a resolver's two
+ * questions do. The translation is that of the faster one, and both go by it.
+ */
 static __always_inline int begin_session(struct __sk_buff *packet,
 					 const struct ipvs_control *settings,
 					 const struct headers *found,
@@ -141,24 +153,24 @@ static __always_inline int begin_session(struct __sk_buff *packet,
 		.kind = IPVS_FLOW_TRANSLATION,
 	};
 	struct ipvs_flow *translation;
+	long failed;
 	int verdict;
 
 	if (!make_reply(packet, settings, found, &made, masqueraded, now, ipv6))
 		return give_up(request);
-	if (bpf_map_update_elem(&flows, &found->flow, &made, BPF_NOEXIST)) {
+	failed = bpf_map_update_elem(&flows, &found->flow, &made, BPF_NOEXIST);
+	translation = bpf_map_lookup_elem(&flows, &found->flow);
+	if (failed && !is_same_client(&made, translation)) {
 		struct ipvs_flow_key reply =
 			reply_to(&found->flow.destination, found->flow.destination_port, &made,
 				 found->flow.protocol);
 
-		/* Full; or another CPU was faster with the same packet, sent again: then that one goes. */
 		bpf_map_delete_elem(&flows, &reply);
-		return bpf_map_lookup_elem(&flows, &found->flow) ? TC_ACT_SHOT : give_up(request);
 	}
-	if (masqueraded)
-		COUNT(masqueraded);
-	translation = bpf_map_lookup_elem(&flows, &found->flow);
 	if (!translation)
-		return TC_ACT_SHOT;
+		return failed ? give_up(request) : TC_ACT_SHOT;
+	if (masqueraded && !failed)
+		COUNT(masqueraded);
 	if (link_session(found, request, translation, now))
 		return send(packet, settings, found, translation, ipv6);
 	/* Noted on no CPU: it came another way. Its flows then age by themselves. */
