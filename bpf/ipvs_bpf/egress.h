@@ -45,6 +45,36 @@ static __always_inline int give_up(const struct ipvs_flow_key *key)
 }
 
 /*
+ * IPVS has chosen another backend for a session, for the one before is gone. Late
+ * answers of that one still find their way, until what is left of it has aged.
+ */
+static __always_inline void leave_backend(const struct headers *found,
+					  const struct ipvs_flow_key *key,
+					  const struct ipvs_flow *request)
+{
+	struct note *note = own_note();
+
+	if (!note || !has_backend(request) ||
+	    (request->new_destination_port == found->flow.destination_port &&
+	     same_address(&request->new_destination, &found->flow.destination)))
+		return;
+	note->aged = translation_of(key, request);
+	note->has_left = true;
+}
+
+/* Ends the program; what its packet's session has left begins to age. */
+static __always_inline int pass_and_age_left(struct __sk_buff *packet, int verdict)
+{
+	struct note *note = own_note();
+
+	if (verdict != TC_ACT_UNSPEC || !note || !note->has_left)
+		return verdict;
+	note->has_left = false;
+	bpf_tail_call(packet, &ageing, 0);
+	return TC_ACT_UNSPEC;
+}
+
+/*
  * Tells the request and the reply of each other, so that the fast path knows all
  * and the session ends as one. Returns whether the request was found.
  */
@@ -63,6 +93,7 @@ static __always_inline bool link_session(const struct headers *found,
 	reply = bpf_map_lookup_elem(&flows, &reply_key);
 	if (!reply || !is_reply_for(reply, &found->flow))
 		return false;
+	leave_backend(found, key, request);
 	translation->new_destination = key->destination;
 	translation->new_destination_port = key->destination_port;
 	reply->new_source = key->destination;
@@ -172,7 +203,7 @@ static __always_inline int begin_session(struct __sk_buff *packet,
 	if (masqueraded && !failed)
 		COUNT(masqueraded);
 	if (link_session(found, request, translation, now))
-		return send(packet, settings, found, translation, ipv6);
+		return pass_and_age_left(packet, send(packet, settings, found, translation, ipv6));
 	/* Noted on no CPU: it came another way. Its flows then age by themselves. */
 	verdict = send(packet, settings, found, translation, ipv6);
 	return verdict == TC_ACT_UNSPEC ? pass_and_age(packet, &found->flow) : verdict;
@@ -240,9 +271,10 @@ static __always_inline int send_flow(struct __sk_buff *packet, const struct ipvs
 	translation->last_seen = now;
 	if (found->tcp_flags & (TCP_FINISH | TCP_RESET))
 		tell_end(found, translation);
-	if (request)
-		link_session(found, request, translation, now);
-	return send(packet, settings, found, translation, ipv6);
+	if (!request)
+		return send(packet, settings, found, translation, ipv6);
+	link_session(found, request, translation, now);
+	return pass_and_age_left(packet, send(packet, settings, found, translation, ipv6));
 }
 
 /* The first fragment has taken its port to the backend; those behind it take the address. */

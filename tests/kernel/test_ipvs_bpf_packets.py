@@ -495,6 +495,14 @@ def test_with_a_full_table_new_flows_are_conntrack_s_and_sessions_live() -> None
         assert requested(here, session, session.following()).source == here.source[4]
 
 
+def wait_until_empty(here: Director) -> None:
+    """Wait until every flow has aged."""
+    deadline = time.monotonic() + 10
+    while here.flows() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not here.flows()
+
+
 @VERSIONS
 @pytest.mark.parametrize("end", [FIN, RST])
 def test_a_closed_session_ages_away(here: Director, version: int, end: int) -> None:
@@ -504,10 +512,16 @@ def test_a_closed_session_ages_away(here: Director, version: int, end: int) -> N
     requested(here, session, session.following(ACK | end, b""))
     if end == FIN:
         replied(here, at_backend.turned(flags=ACK | FIN))
-    deadline = time.monotonic() + 10
-    while here.flows() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert not here.flows()
+    wait_until_empty(here)
+
+
+def test_what_is_left_of_a_backend_that_ipvs_has_replaced_ages_too(here: Director) -> None:
+    """The first packet is sent again, and in the meantime its backend was taken out."""
+    here.set(closed=1, closing=1)
+    begin(here)
+    begin(here, backend=OTHER_BACKEND[4])
+    assert here.flows() == {FlowKind.REQUEST: 1, FlowKind.TRANSLATION: 2, FlowKind.REPLY: 2}
+    wait_until_empty(here)
 
 
 def test_a_session_that_is_used_does_not_age(here: Director) -> None:
