@@ -13,16 +13,17 @@ import pytest
 from tests.ipvs import loads, talk
 from tests.ipvs.cluster import CLUSTER_ADDRESS, NODE_PORT, SERVICE_PORT, cluster
 from tests.ipvs.director import AcceleratedDirector, accelerated_director
+from tests.ipvs.lab import Lab
 from tests.ipvs.observation import tracked_flows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tests.ipvs.lab import Host, Lab
+    from tests.ipvs.lab import Host
 
 FAST_PATH = pytest.mark.parametrize("fast_path", [False, True], ids=["slow", "fast"])
-#: Twice what TCP waits before a SYN is sent again, and some for a slow guest.
-ONE_RETRY_SECONDS = 2.5
+#: A SYN is sent again after a second, and after two more (RFC 6298, 2.1 and 5.5).
+RETRY_SECONDS, ONE_RETRY_SECONDS = 0.9, 2.5
 TIMEOUT_SECONDS = 8
 REFRESH_SECONDS = 2.0
 SLACK_SECONDS = 2.5
@@ -30,12 +31,14 @@ REPEATED_PORT = 40_000
 #: SO_LINGER: closed at once, by a reset.
 RESET = struct.pack("ii", 1, 0)
 HTTP_PORT_OFFSET = 1
+FEW_PORTS = range(1024, 1034)
 
 
-@pytest.fixture
-def director(lab: Lab) -> Iterator[AcceleratedDirector]:
-    """A director of a cluster with an echo, and behind the next port nginx; not converged yet."""
+@pytest.fixture(scope="module")
+def director() -> Iterator[AcceleratedDirector]:
+    """A director of a cluster with an echo, and behind the next port nginx; each test converges."""
     with (
+        Lab.running() as lab,
         loads.echo_and_sink(lab.backends),
         loads.nginx(lab.backends[0], "one"),
         loads.nginx(lab.backends[1], "two"),
@@ -53,21 +56,23 @@ def timed(action: Callable[[], socket.socket]) -> tuple[socket.socket, float]:
 
 
 def test_in_a_full_table_sessions_live_and_new_flows_are_conntrack_s(director: AcceleratedDirector) -> None:
-    """Of the one that finds room for a part of itself the first packet is lost, and sent again."""
+    """Of one that finds room for a part of itself the first packet is lost, and sent again."""
     lab = director.lab
     node = (lab.client.gateway4, NODE_PORT)
     with talk.connected(lab.client, *node) as before:
-        # Its port is reserved, so what is left of the room for four is no multiple of three flows.
+        # Its port may have to be reserved, which then takes a part of the room for four.
         director.converge(maximum_sessions=4)
         timings = [timed(lambda: talk.connect(lab.client, *node)) for _ in range(12)]
         opened = [connection for connection, _ in timings]
         for _ in range(2):
             assert all(talk.answers(connection) for connection in [*before, *opened])
-        assert len(director.sessions()) == 3
-        assert len(tracked_flows(lab.director, [lab.client.address4])) == 1 + 12 - 3
-        seconds = [taken for _, taken in timings]
+        taken = len([session for session in director.sessions() if session.backend])
+        assert taken in (3, 4)
+        tracked = tracked_flows(lab.director, [lab.client.address4])
+        assert len([line for line in tracked if "ESTABLISHED" in line]) == 1 + 12 - taken
+        seconds = [each for _, each in timings]
         assert max(seconds) < ONE_RETRY_SECONDS
-        assert sum(taken > 0.9 for taken in seconds) <= 1
+        assert sum(each > RETRY_SECONDS for each in seconds) <= 1
         for connection in opened:
             connection.close()
 
@@ -75,7 +80,7 @@ def test_in_a_full_table_sessions_live_and_new_flows_are_conntrack_s(director: A
 def test_without_source_ports_new_flows_are_conntrack_s(director: AcceleratedDirector) -> None:
     """The first packet of each is lost, and sent again."""
     lab = director.lab
-    director.converge(source_addresses={"*": {"ports": "1024-1033"}})
+    director.converge(source_addresses={"*": {"ports": f"{FEW_PORTS[0]}-{FEW_PORTS[-1]}"}})
     with ThreadPoolExecutor(50) as clients:
         made = [
             clients.submit(timed, lambda: talk.connect(lab.client, lab.client.gateway4, NODE_PORT))
@@ -84,9 +89,9 @@ def test_without_source_ports_new_flows_are_conntrack_s(director: AcceleratedDir
         timings = [each.result() for each in made]
     assert max(taken for _, taken in timings) < ONE_RETRY_SECONDS
     assert all(talk.answers(connection) for connection, _ in timings)
-    linked = [session for session in director.sessions() if session.backend]
-    # Ten at either backend, of which some are not found in five tries.
-    assert 10 <= len(linked) <= 20
+    ports = [session.request.new_source_port for session in director.sessions()]
+    # At either backend, of which some are not found in five tries.
+    assert len(FEW_PORTS) <= sum(port in FEW_PORTS for port in ports) <= 2 * len(FEW_PORTS)
     for connection, _ in timings:
         connection.close()
 
@@ -154,14 +159,15 @@ def repeat(action: Callable[[Host, str, int], None], lab: Lab, times: int) -> di
     return {"slowest": slowest, "errors": errors, "seconds": time.monotonic() - begun}
 
 
-@pytest.mark.parametrize(("action", "times"), [(finish, 1000), (reset, 300)])
+@pytest.mark.parametrize(("action", "times"), [(finish, 500), (reset, 200)])
 def test_a_client_that_uses_its_port_again_at_once(
     director: AcceleratedDirector,
     record_property: Callable[[str, object], None],
     action: Callable[[Host, str, int], None],
     times: int,
 ) -> None:
-    found = {"native": repeat(action, director.lab, times)}
+    director.converge(mode="native")
+    found = {"native": repeat(action, director.lab, times // 2)}
     for name, fast_path in (("slow", False), ("fast", True)):
         director.converge(fast_path=fast_path)
         found[name] = repeat(action, director.lab, times)
@@ -193,3 +199,4 @@ def test_connections_to_a_server_that_is_removed_end(
     assert lasted[0] < (longest - 0.5 if fast_path else SLACK_SECONDS)
     assert lasted[1] >= longest
     assert all(talk.reaches(lab.client, *node) for _ in range(4))
+    lab.director.run(["ipvsadm", "-a", "-t", f"{node[0]}:{NODE_PORT}", "-r", removed, "-m"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 from unittest import mock
@@ -14,7 +15,6 @@ from tests.ipvs import loads, talk
 from tests.ipvs.cluster import CLUSTER_ADDRESS, NODE_PORT, SERVICE_PORT, cluster
 from tests.ipvs.director import AcceleratedDirector, accelerated_director
 from tests.ipvs.lab import VXLAN_PORT, Lab, Link
-from tests.ipvs.observation import tracked_flows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,18 +28,33 @@ SLACK_SECONDS = 2.5
 TABLE = ["inet", "meshaccel_ipvs_bpf"]
 
 
-@pytest.fixture
-def director(lab: Lab) -> Iterator[AcceleratedDirector]:
-    """A director of a cluster with an echo, not converged yet; IPVS's timeouts are short."""
-    with loads.echo_and_sink(lab.backends), accelerated_director(lab, follow="kube_proxy") as made:
+@pytest.fixture(scope="module")
+def director() -> Iterator[AcceleratedDirector]:
+    """A director of a cluster with an echo; each test converges. IPVS's timeouts are short."""
+    with (
+        Lab.running() as lab,
+        loads.echo_and_sink(lab.backends),
+        accelerated_director(lab, follow="kube_proxy") as made,
+    ):
         cluster(lab, loads.ECHO_PORT).start(lab.director)
         lab.director.run(["ipvsadm", "--set", *[str(TIMEOUT_SECONDS)] * 3])
         yield made
 
 
-def rule(lab: Lab, *words: str) -> None:
-    """Write a rule of iptables' filter table."""
-    lab.director.run(["iptables", "-w", *words])
+@contextlib.contextmanager
+def rule(lab: Lab, chain: str, *words: str) -> Iterator[None]:
+    """Have a rule of iptables' filter table before all others of a chain."""
+    lab.director.run(["iptables", "-w", "-I", chain, *words])
+    yield
+    lab.director.run(["iptables", "-w", "-D", chain, *words])
+
+
+@pytest.fixture
+def dropping(director: AcceleratedDirector) -> Iterator[None]:
+    """FORWARD drops what no rule of it accepts."""
+    director.lab.director.run(["iptables", "-w", "-P", "FORWARD", "DROP"])
+    yield
+    director.lab.director.run(["iptables", "-w", "-P", "FORWARD", "ACCEPT"])
 
 
 # ---- rules that drop ----
@@ -52,14 +67,15 @@ def reached(lab: Lab) -> dict[str, bool]:
 
 
 @FAST_PATH
+@pytest.mark.usefixtures("dropping")
 def test_where_forward_drops_all_but_what_kube_proxy_accepts_services_work(
     director: AcceleratedDirector, *, fast_path: bool
 ) -> None:
     lab = director.lab
-    rule(lab, "-P", "FORWARD", "DROP")
-    native = reached(lab)
+    director.converge(mode="native")
+    assert reached(lab) == {"cluster": True, "node": True}
     director.converge(fast_path=fast_path)
-    assert reached(lab) == native == {"cluster": True, "node": True}
+    assert reached(lab) == {"cluster": True, "node": True}
     with talk.connected(lab.client, lab.client.gateway4, NODE_PORT) as (connection,):
         assert talk.lasts(connection, 0.5) >= 0.5
     assert not talk.reaches(lab.client, lab.backends[0].address4, loads.ECHO_PORT)
@@ -87,9 +103,9 @@ def test_a_rule_that_drops_a_client(
     director.converge(fast_path=fast_path)
     with talk.connected(lab.client, CLUSTER_ADDRESS[4], SERVICE_PORT) as (connection,):
         assert talk.lasts(connection, 0.3) >= 0.3
-        rule(lab, "-I", chain, *ends.format(**given).split(), "-j", "DROP")
-        assert not talk.reaches(lab.client, CLUSTER_ADDRESS[4], SERVICE_PORT)
-        lasted = talk.lasts(connection, REFRESH_SECONDS + SLACK_SECONDS + 1)
+        with rule(lab, chain, *ends.format(**given).split(), "-j", "DROP"):
+            assert not talk.reaches(lab.client, CLUSTER_ADDRESS[4], SERVICE_PORT)
+            lasted = talk.lasts(connection, REFRESH_SECONDS + SLACK_SECONDS + 1)
     if not fast_path:
         assert lasted < SLACK_SECONDS
     elif chain == "FORWARD":
@@ -105,25 +121,17 @@ def test_a_tunnel_s_own_packets_are_not_masqueraded(
 ) -> None:
     """They inherit the packet's mark, by which kube-proxy's rules would do so."""
     lab = director.lab
-    backend = lab.add_host("vxlan", Link.VXLAN)
+    backend = lab.add_host(f"vxlan{fast_path:d}", Link.VXLAN)
+    server = [f"{lab.client.gateway4}:{NODE_PORT}", "-r", f"{backend.address4}:{loads.ECHO_PORT}"]
     with loads.echo_and_sink([backend]):
-        lab.director.run(
-            [
-                "ipvsadm",
-                "-a",
-                "-t",
-                f"{lab.client.gateway4}:{NODE_PORT}",
-                "-r",
-                f"{backend.address4}:5000",
-                "-m",
-            ]
-        )
+        lab.director.run(["ipvsadm", "-a", "-t", *server, "-m"])
         director.converge(fast_path=fast_path)
         with talk.connected(lab.client, lab.client.gateway4, NODE_PORT, 3) as connections:
             assert all(talk.lasts(connection, 0.1) for connection in connections)
         tunnel = ["-L", "-p", "udp", "--orig-port-dst", VXLAN_PORT]
         assert VXLAN_PORT in lab.director.run(["conntrack", *tunnel])
         assert lab.director.run(["conntrack", *tunnel, "--src-nat"]) == ""
+        lab.director.run(["ipvsadm", "-d", "-t", *server])
 
 
 # ---- rules that go ----
@@ -178,19 +186,12 @@ def test_without_ipvs_nothing_is_changed(lab: Lab) -> None:
     assert "clsact" not in lab.director.run(["tc", "qdisc", "show"])
 
 
-def test_where_conntrack_is_not_there_nothing_goes_past_it(lab: Lab) -> None:
+def test_where_conntrack_is_not_there_nothing_goes_past_it(director: AcceleratedDirector) -> None:
     """Its rule would load it; the drop of what would be half translated is there all the same."""
-    with (
-        mock.patch("meshaccel.system.conntrack.present", return_value=False),
-        accelerated_director(lab, follow="all", masquerade="always") as director,
-        loads.echo_and_sink(lab.backends),
-    ):
-        cluster(lab, loads.ECHO_PORT).start(lab.director)
-        lab.director.run(["iptables", "-t", "nat", "-F"])
+    with mock.patch("meshaccel.system.conntrack.present", return_value=False):
         director.converge()
-        table = lab.director.run(["nft", "list", "table", *TABLE])
+        table = director.lab.director.run(["nft", "list", "table", *TABLE])
         assert "notrack" not in table
         assert "drop" in table
-        assert talk.reaches(lab.client, lab.client.gateway4, NODE_PORT)
+        assert talk.reaches(director.lab.client, CLUSTER_ADDRESS[4], SERVICE_PORT)
         assert not director.converge().changed
-    assert tracked_flows(lab.director, [lab.client.address4]) != []
