@@ -29,7 +29,7 @@ options:
         its loader bcc, which does without BTF.
     type: list
     elements: str
-    choices: [sockops, sockops_bcc]
+    choices: [ipvs_bpf, sockops, sockops_bcc]
     default: []
 extends_documentation_fragment: []
 attributes:

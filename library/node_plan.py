@@ -25,6 +25,9 @@ options:
   ipvs_service:
     description: What the services of IPVS should be, as the options of M(ipvs_service).
     type: dict
+  ipvs_bpf:
+    description: What ipvs_bpf should be, as the options of M(ipvs_bpf).
+    type: dict
 extends_documentation_fragment: []
 attributes:
   check_mode:
@@ -71,6 +74,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "node_runtime": {"type": "dict"},
     "sockops": {"type": "dict"},
     "ipvs_service": {"type": "dict"},
+    "ipvs_bpf": {"type": "dict"},
 }
 
 

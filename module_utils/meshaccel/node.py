@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from . import ipvs, runtime
-from .accelerators import sockops
+from .accelerators import ipvs_bpf, sockops
 from .accelerators.sockops.description import describe, describe_observed
 from .accelerators.sockops.desired import Desired, parse
 from .accelerators.sockops.object_file import Objects
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from .ipvs.desired import Desired as ServicesDesired
 
 PREFLIGHT = "preflight"
-PARTS = (runtime.NAME, sockops.NAME, ipvs.NAME)
+PARTS = (runtime.NAME, sockops.NAME, ipvs.NAME, ipvs_bpf.NAME)
 #: Of the steps that a part needs, so many are told; a list of services may need thousands.
 MOST_DRIFT_TOLD = 100
 
@@ -99,6 +99,10 @@ def plan_node(wishes: Mapping[str, Mapping[str, Json] | None], paths: NodePaths)
         from .ipvs.desired import parse as parse_services
 
         planners.append(partial(plan_services, parse_services(services_wish), paths))
+    bpf_wish = wishes.get(ipvs_bpf.NAME)
+    if bpf_wish is not None:
+        # Services come before: what is not in IPVS yet cannot be taken.
+        planners.append(ipvs_bpf_planner(bpf_wish, paths))
     return NodePlan(tuple(planner() for planner in planners))
 
 
@@ -143,6 +147,22 @@ def plan_services(desired: ServicesDesired, paths: NodePaths) -> Part:
     planned = Services(paths).converge(desired, check_mode=True)
     drift = told([action.summary for action in planned.actions])
     return Part(ipvs.NAME, desired.present, drift, planned.before, planned.after)
+
+
+def ipvs_bpf_planner(wish: Mapping[str, Json], paths: NodePaths) -> Callable[[], Part]:
+    """Validates the wish for ipvs_bpf and returns what plans it, for the object that is to be installed."""
+    from .accelerators.ipvs_bpf.service import IpvsBpf
+
+    settings = dict(wish)
+    accelerator = IpvsBpf.on_this_node(paths, settings.pop("object_digest", None))
+    desired = accelerator.parse(settings)
+
+    def plan() -> Part:
+        result = accelerator.converge(desired, check_mode=True)
+        drift = told([action.summary for action in result.actions])
+        return Part(ipvs_bpf.NAME, desired.present, drift, result.before, result.after)
+
+    return plan
 
 
 def told(drift: list[str]) -> tuple[str, ...]:

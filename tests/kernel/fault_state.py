@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from meshaccel import command, metrics, record
+from meshaccel import metrics, record
 from meshaccel.accelerators.sockops import NAME
+from meshaccel.accelerators.sockops.command import status_lines
 from tests.kernel.inventory import Inventory, programs_of
 from tests.kernel.topologies import Topology
 from tests.support.connections import Connection, connected
@@ -139,7 +140,7 @@ def assert_status_works(node: Sockops) -> None:
     """Everything that an operator can ask is answered."""
     status = node.status()
     assert status["state"] in {"present", "absent", "incomplete"}
-    assert command.status_lines(status)
+    assert status_lines(status)
     assert bool(metrics.render(status)) == (status["state"] == "present")
     assert record.read(node.paths).get(NAME, {}).get("phase") in {None, "applying", "done", "failed"}
 

@@ -32,6 +32,15 @@ def node() -> Iterator[NetworkNamespace]:
         node.run(["ip", "route", "add", "10.97.0.0/16", "via", "10.98.0.2"])
         node.run(["ip", "route", "add", "fd97::/64", "via", "fd98::2"])
         node.run(["ip", "route", "add", "10.96.0.0/16", "via", "inet6", "fd98::2", "dev", "wire"])
+        node.run(["ip", "link", "set", "bridge0", "up"])
+        node.run(["ip", "address", "add", "10.91.0.1/24", "dev", "bridge0"])
+        node.run(["ip", "address", "add", "fd91::1/64", "dev", "bridge0", "nodad"])
+        for network, *gateways in (
+            ("10.92.0.0/16", "10.98.0.2", "10.91.0.2"),
+            ("fd92::/64", "fd98::2", "fd91::2"),
+        ):
+            hops = [word for gateway in gateways for word in ("nexthop", "via", gateway)]
+            node.run(["ip", "route", "add", network, *hops])
         node.run(["ip", "route", "add", "prohibit", "10.95.0.0/16"])
         node.run(["ip", "route", "add", "unreachable", "10.94.0.0/16"])
         with network_namespaces.entered(str(node.path)):
@@ -59,7 +68,7 @@ def test_a_device_its_addresses_and_whether_it_is_up(node: NetworkNamespace) -> 
     # Without the link-local one.
     assert wire.addresses == ("10.98.0.1", "10.98.0.3", "fd98::1")
     assert (link("lo").hardware_type, link("lo").addresses) == (LOOPBACK, ())
-    assert (link("bridge0").kind, link("bridge0").up) == ("bridge", False)
+    assert (link("bridge0").kind, link("pod").up) == ("bridge", False)
 
 
 def test_a_port_of_a_bridge(node: NetworkNamespace) -> None:
@@ -88,6 +97,18 @@ def test_routes(node: NetworkNamespace) -> None:
     }
     assert route_netlink.routes(expected) == expected
     assert route_netlink.route("10.97.1.1", "10.98.0.3") == Route(wire, "10.98.0.2", "10.98.0.3")
+
+
+@pytest.mark.parametrize("network", ["10.92.1.", "fd92::"])
+def test_a_route_with_several_gateways(node: NetworkNamespace, network: str) -> None:
+    del node
+    devices = {socket.if_nametoindex("wire"), socket.if_nametoindex("bridge0")}
+    found = route_netlink.routes(f"{network}{number}" for number in range(1, 40))
+    taken = {each.device_index for each in found.values() if each is not None}
+    assert taken == devices
+    for each in found.values():
+        assert each is not None
+        assert {each.device_index, *each.other_devices} == devices
 
 
 @pytest.mark.parametrize(

@@ -217,6 +217,7 @@ def test_another_qdisc_at_its_place_is_named_and_stays(device: int) -> None:
     assert not traffic_control.remove_clsact_if_empty(device)
 
 
+@pytest.mark.machine
 def test_programs_of_tcx_are_described(device: int, programs: Programs) -> None:
     """They run before clsact's filters. It goes with the device."""
     with ownership.opened(str(programs.foreign)) as foreign:

@@ -154,7 +154,7 @@ class TestCatalogue:
         assert len(set(NAMES)) == len(NAMES)
 
     def test_kernels_are_releases(self) -> None:
-        assert all(version(probe.lowest_kernel) >= (4, 2) for probe in PROBES if probe.lowest_kernel)
+        assert all(version(probe.lowest_kernel) >= (3, 19) for probe in PROBES if probe.lowest_kernel)
 
     @pytest.mark.parametrize("accelerator", NEEDS)
     def test_every_need_can_be_probed(self, accelerator: str) -> None:

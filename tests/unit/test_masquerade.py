@@ -6,14 +6,18 @@ iptables-save.
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from meshaccel.accelerators.ipvs_bpf import kube_proxy
 from meshaccel.accelerators.ipvs_bpf.kube_proxy import Option, Rule, State
-from meshaccel.accelerators.ipvs_bpf.masquerade import Decisions, Masquerade, Overrides, Service, decide
+from meshaccel.accelerators.ipvs_bpf.layout import Masquerade
+from meshaccel.accelerators.ipvs_bpf.masquerade import Decisions, Overrides, decide
 from meshaccel.errors import MeshaccelError, Unsupported
+from meshaccel.ipvs.model import AddressKey
 from meshaccel.system import tools
 
 SETS = """\
@@ -98,7 +102,10 @@ LAST = """\
 -A KUBE-SERVICES -m set --match-set KUBE-CLUSTER-IP dst,dst -j ACCEPT
 -A KUBE-SERVICES -m set --match-set KUBE-LOAD-BALANCER dst,dst -j ACCEPT
 """
-FIRST = "-A KUBE-SERVICES -m set --match-set KUBE-LOAD-BALANCER dst,dst -j KUBE-LOAD-BALANCER\n"
+FIRST = """\
+-A KUBE-SERVICES -s 127.0.0.0/8 -j RETURN
+-A KUBE-SERVICES -m set --match-set KUBE-LOAD-BALANCER dst,dst -j KUBE-LOAD-BALANCER
+"""
 #: How it is told which clients of a ClusterIP are masqueraded.
 OF_NO_NETWORK = "-A KUBE-SERVICES -m set --match-set KUBE-CLUSTER-IP src,dst -j KUBE-MARK-MASQ\n"
 OF_ALL = "-A KUBE-SERVICES -m set --match-set KUBE-CLUSTER-IP dst,dst -j KUBE-MARK-MASQ\n"
@@ -115,13 +122,16 @@ CHAINS6 = """\
 -A KUBE-LOAD-BALANCER -j KUBE-MARK-MASQ
 """
 
-CLUSTER, DNS = Service("tcp", "10.96.0.1", 443), Service("udp", "10.96.0.10", 53)
-EXTERNAL_IP, EXTERNAL_LOCAL = Service("tcp", "192.0.2.1", 80), Service("tcp", "192.0.2.2", 80)
-BALANCED, BALANCED_LOCAL = Service("tcp", "203.0.113.1", 80), Service("tcp", "203.0.113.2", 80)
-FILTERED = Service("tcp", "203.0.113.3", 80)
-NODE_PORT_TCP, NODE_PORT_LOCAL = Service("tcp", "172.16.0.9", 30080), Service("tcp", "172.16.0.9", 30081)
-NODE_PORT_UDP = Service("udp", "172.16.0.9", 30053)
-CLUSTER6, BALANCED6 = Service("tcp", "fd00:96::1", 443), Service("udp", "2001:db8::1", 53)
+CLUSTER, DNS = AddressKey("tcp", "10.96.0.1", 443), AddressKey("udp", "10.96.0.10", 53)
+EXTERNAL_IP, EXTERNAL_LOCAL = AddressKey("tcp", "192.0.2.1", 80), AddressKey("tcp", "192.0.2.2", 80)
+BALANCED, BALANCED_LOCAL = AddressKey("tcp", "203.0.113.1", 80), AddressKey("tcp", "203.0.113.2", 80)
+FILTERED = AddressKey("tcp", "203.0.113.3", 80)
+NODE_PORT_TCP, NODE_PORT_LOCAL = (
+    AddressKey("tcp", "172.16.0.9", 30080),
+    AddressKey("tcp", "172.16.0.9", 30081),
+)
+NODE_PORT_UDP = AddressKey("udp", "172.16.0.9", 30053)
+CLUSTER6, BALANCED6 = AddressKey("tcp", "fd00:96::1", 443), AddressKey("udp", "2001:db8::1", 53)
 
 
 def state(*rules: str, chains6: str = CHAINS6, sets: str = SETS) -> State:
@@ -136,7 +146,7 @@ def with_cluster_rule(rule: str) -> State:
     return state(LOAD_BALANCER, NODE_PORT, rule, FIRST, EXTERNAL, LAST)
 
 
-def decided(service: Service, found: State, overrides: Overrides | None = None) -> Masquerade | str:
+def decided(service: AddressKey, found: State, overrides: Overrides | None = None) -> Masquerade | str:
     decisions = decide([service], found, overrides or Overrides())
     assert set(decisions.masquerade) | set(decisions.native) == {service}
     return decisions.masquerade.get(service) or decisions.native[service]
@@ -158,7 +168,7 @@ def decided(service: Service, found: State, overrides: Overrides | None = None) 
         (BALANCED6, Masquerade.ALWAYS),
     ],
 )
-def test_each_kind_of_service(service: Service, expected: Masquerade) -> None:
+def test_each_kind_of_service(service: AddressKey, expected: Masquerade) -> None:
     found = with_cluster_rule(OF_NETWORK)
     assert decided(service, found) is expected
     assert decide([service], found).local_networks == ("10.244.0.0/16", "fd00:244::/56")
@@ -168,14 +178,14 @@ def test_each_kind_of_service(service: Service, expected: Masquerade) -> None:
     ("service", "words"),
     [
         pytest.param(FILTERED, "loadBalancerSourceRanges", id="source-ranges"),
-        pytest.param(Service("tcp", "10.1.1.1", 80), "none of kube-proxy's", id="somebody-else"),
-        pytest.param(Service("udp", "172.16.0.9", 30080), "none of kube-proxy's", id="port-of-tcp"),
-        pytest.param(Service("tcp", "172.16.0.9", 32000), "none of kube-proxy's", id="health-check"),
-        pytest.param(Service("tcp", "10.244.0.5", 8080), "none of kube-proxy's", id="endpoint"),
-        pytest.param(Service("tcp", "10.96.0.1", 80), "none of kube-proxy's", id="other-port"),
+        pytest.param(AddressKey("tcp", "10.1.1.1", 80), "none of kube-proxy's", id="somebody-else"),
+        pytest.param(AddressKey("udp", "172.16.0.9", 30080), "none of kube-proxy's", id="port-of-tcp"),
+        pytest.param(AddressKey("tcp", "172.16.0.9", 32000), "none of kube-proxy's", id="health-check"),
+        pytest.param(AddressKey("tcp", "10.244.0.5", 8080), "none of kube-proxy's", id="endpoint"),
+        pytest.param(AddressKey("tcp", "10.96.0.1", 80), "none of kube-proxy's", id="other-port"),
     ],
 )
-def test_what_stays_native_says_why(service: Service, words: str) -> None:
+def test_what_stays_native_says_why(service: AddressKey, words: str) -> None:
     assert words in decided(service, with_cluster_rule(OF_NETWORK))
 
 
@@ -260,7 +270,7 @@ def test_without_rules_for_an_ip_version_its_services_stay_native() -> None:
 
 
 def test_ten_thousand_services_are_decided_by_kind() -> None:
-    services = [Service("tcp", f"10.97.{number >> 8}.{number & 255}", 80) for number in range(10_000)]
+    services = [AddressKey("tcp", f"10.97.{number >> 8}.{number & 255}", 80) for number in range(10_000)]
     entries = "".join(f"add KUBE-CLUSTER-IP {each.address},tcp:80\n" for each in services)
     decisions = decide(services, state(OF_NETWORK, sets=SETS + entries))
     assert decisions == Decisions(
@@ -291,10 +301,11 @@ def test_a_rule_s_words() -> None:
 
 
 @given(st.text(alphabet="-A! KUBE:SRVICjdst,\n0x", max_size=60))
-def test_no_text_stops_the_parsers(text: str) -> None:
+def test_any_text_is_rules_and_sets_or_the_error_that_names_a_line(text: str) -> None:
     kube_proxy.parse_sets(text)
-    chains = kube_proxy.parse_chains(text)
-    decide([CLUSTER], State(kube_proxy.parse_sets(SETS), {4: chains}))
+    with contextlib.suppress(MeshaccelError):
+        chains = kube_proxy.parse_chains(text)
+        decide([CLUSTER], State(kube_proxy.parse_sets(SETS), {4: chains}))
 
 
 # ---- reading ----

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from meshaccel.accelerators.ipvs_bpf.desired import Desired, parse
 from tests.support.modules import load_module
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -68,6 +69,15 @@ def test_the_sockops_role_and_its_module_have_the_same_defaults() -> None:
     assert len(shared) == len(arguments) - 2, "all but the objects' digests, which the release gives"
 
 
+def test_the_ipvs_bpf_role_its_module_and_its_parser_have_the_same_defaults() -> None:
+    arguments = load_module("ipvs_bpf").ARGUMENTS
+    of_role = read_yaml(REPOSITORY / "roles/ipvs_bpf/defaults/main.yml")
+    of_module = {name: argument.get("default") for name, argument in arguments.items()}
+    assert of_module.pop("object_digest") is None
+    assert of_module == {name: of_role[f"ipvs_bpf_{name}"] for name in of_module}
+    assert parse(of_module) == parse({}) == Desired()
+
+
 def test_the_ipvs_service_role_and_its_module_have_the_same_defaults() -> None:
     of_module = {
         name: argument["default"] for name, argument in load_module("ipvs_service").ARGUMENTS.items()
@@ -84,6 +94,6 @@ def test_every_variable_of_the_example_fleet_is_known_and_every_known_one_is_sho
     for path in (REPOSITORY / "inventories/example-fleet").rglob("*_vars/*.yml"):
         shown |= {name for name in read_yaml(path) if not name.startswith("ansible_")}
     assert shown <= known
-    of_operators = {name for name in known if name.startswith(("sockops_", "ipvs_service"))}
-    operators = of_operators - {"sockops_release", "ipvs_service_list"}
+    of_operators = {name for name in known if name.startswith(("sockops_", "ipvs_"))}
+    operators = of_operators - {"sockops_release", "ipvs_service_list", "ipvs_bpf_release"}
     assert shown >= operators

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from meshaccel import metrics
+from meshaccel.accelerators.sockops.command import status_lines
 from meshaccel.accelerators.sockops.relays.layout import COUNTER_NAMES, SIDED_COUNTER_NAMES
-from meshaccel.command import status_lines
 from tests.support.exposition import parse
 from tests.unit.sockops_status import status
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from . import accounting, node, programs
+from . import accounting, node, programs, traffic
 from .programs import CONNECTION, MESSAGE, load
 from .session import Session
 
@@ -76,6 +76,16 @@ PROBES: tuple[Probe, ...] = (
     Probe("sk_msg_rdonly_cast", "6.2", load(MESSAGE, programs.readonly_cast)),
     Probe("sk_msg_cast_to_kern_ctx", "6.2", load(MESSAGE, programs.cast_to_kernel_context)),
     Probe("sockmap_iterator", "5.11", programs.load_socket_map_iterator),
+    Probe("map_hash", "3.19", traffic.map_of(traffic.HASH, key_size=8)),
+    Probe("map_lpm_trie", "4.11", traffic.map_of(traffic.LPM_TRIE, key_size=8)),
+    Probe("map_lru_hash", "4.10", traffic.map_of(traffic.LRU_HASH, key_size=8, flags=0)),
+    Probe("map_percpu_array", "4.6", traffic.map_of(traffic.PER_CPU_ARRAY, key_size=4, flags=0)),
+    Probe("program_sched_cls", "4.1", traffic.load(traffic.empty)),
+    Probe("sched_cls_fib_lookup", "4.18", traffic.load(traffic.fib_lookup)),
+    Probe("sched_cls_redirect_neigh", "5.10", traffic.load(traffic.redirect_neighbour)),
+    Probe("sched_cls_ktime_get_coarse_ns", "5.11", traffic.load(traffic.coarse_time)),
+    Probe("sched_cls_timer", "5.15", traffic.check_timer),
+    Probe("ipvs", "", traffic.check_ipvs),
     # In stable releases of older series as well, which is why it is measured.
     Probe("sockmap_receive_accounting", "6.13", accounting.check_receive_accounting),
 )

@@ -48,9 +48,28 @@ NEEDED_BY_LIBBPF = frozenset(
     {"kernel_btf", "sock_ops_skc_to_tcp_sock", "sk_msg_skc_to_tcp_sock", "sockmap_iterator"}
 )
 
+#: All that bpf/ipvs_bpf.bpf.c uses, and what it is for. Not in it: sched_cls_timer; without it the follow
+#: daemon ends what is over.
+IPVS_BPF_NEEDS: tuple[str, ...] = (
+    "bpf_syscall",
+    "libbpf",
+    "bpffs",
+    "map_hash",
+    "map_lpm_trie",
+    "map_lru_hash",
+    "map_percpu_array",
+    "map_prog_array",
+    "program_sched_cls",
+    "sched_cls_fib_lookup",
+    "sched_cls_redirect_neigh",
+    "sched_cls_ktime_get_coarse_ns",
+    "ipvs",
+)
+
 #: By accelerator, and for sockops by its loader.
 NEEDS: Mapping[str, tuple[str, ...]] = {
     "sockops": SOCKOPS_NEEDS,
+    "ipvs_bpf": IPVS_BPF_NEEDS,
     "sockops_bcc": tuple(name for name in SOCKOPS_NEEDS if name not in NEEDED_BY_LIBBPF),
 }
 

@@ -76,6 +76,8 @@ class Session:
             # Before 4.12 errors have no words.
             self._socket.setsockopt(SOCKET_LEVEL, EXTENDED_ACKNOWLEDGE, 1)
         self._sequence = 0
+        #: One for all answers: a new one of this size costs more than the kernel's own work.
+        self._buffer = bytearray(BUFFER_BYTES)
 
     def __enter__(self) -> Session:
         return self
@@ -86,6 +88,10 @@ class Session:
     def request(self, kind: int, payload: bytes, flags: int = 0) -> tuple[Message, ...]:
         """Sends one message and returns the answers; raises OSError with the kernel's words."""
         return tuple(self._exchange(kind, ACKNOWLEDGE | flags, payload))
+
+    def ask(self, kind: int, payload: bytes) -> Message:
+        """Sends one message that always has one answer, and returns it; raises OSError as request()."""
+        return next(self._exchange(kind, 0, payload))
 
     def dump(self, kind: int, payload: bytes) -> tuple[Message, ...]:
         """Returns all objects of a kind, as they were at one moment; raises OSError, MeshaccelError."""
@@ -116,10 +122,10 @@ class Session:
                     return
 
     def _receive(self) -> bytes:
-        data, _, flags, _ = self._socket.recvmsg(BUFFER_BYTES)
+        length, _, flags, _ = self._socket.recvmsg_into([self._buffer])
         if flags & socket.MSG_TRUNC:
             raise OSError(errno.EMSGSIZE, "a netlink message is longer than expected")
-        return data
+        return bytes(self._buffer[:length])
 
 
 class Events:

@@ -7,8 +7,8 @@ from __future__ import annotations
 import errno
 import ipaddress
 import struct
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 
 from . import netlink
 
@@ -37,8 +37,11 @@ ROUTE_SOURCE = 2
 ROUTE_DEVICE = 4
 ROUTE_GATEWAY = 5
 ROUTE_PREFERRED_SOURCE = 7
+ROUTE_NEXT_HOPS = 9
 #: A gateway of the other family (RFC 5549): struct rtvia, the family and the address.
 ROUTE_VIA = 18
+#: In the question: the entry that matches is told, with all of its next hops, not the choice among them.
+MATCHING_ENTRY = 0x2000
 UNICAST = 1
 LOCAL = 2
 #: What the kernel says where no route leads, or one forbids it.
@@ -52,6 +55,8 @@ LINK_MESSAGE = struct.Struct("=BBHiII")
 ADDRESS_MESSAGE = struct.Struct("=BBBBI")
 #: struct rtmsg: family, two prefix lengths, type of service, table, protocol, scope, type, flags.
 ROUTE_MESSAGE = struct.Struct("=BBBBBBBBI")
+#: struct rtnexthop: length, flags, hops, device; attributes follow.
+NEXT_HOP = struct.Struct("=HBBi")
 #: AF_INET and AF_INET6, by the version.
 FAMILIES = {4: 2, 6: 10}
 
@@ -83,12 +88,15 @@ class Route:
 
     ``source`` is the address the kernel would send from. ``local``: the
     destination is this node itself, and the device is its loopback.
+    ``other_devices``: where packets of other flows to the same address may go,
+    by a route with several gateways.
     """
 
     device_index: int
     gateway: str
     source: str
     local: bool = False
+    other_devices: tuple[int, ...] = ()
 
 
 class Events(netlink.Events):
@@ -115,8 +123,7 @@ def links() -> tuple[Link, ...]:
 def route(destination: str, source: str | None = None) -> Route | None:
     """Returns the kernel's choice for an address; None where no route leads.
 
-    ``source`` must be an address of the node. Of a route with several next
-    hops it is the one that the kernel takes for these addresses.
+    ``source`` must be an address of the node.
     """
     return routes((destination,), source)[destination]
 
@@ -129,15 +136,21 @@ def routes(destinations: Iterable[str], source: str | None = None) -> dict[str, 
 
 def _route(session: netlink.Session, destination: str, source: str | None) -> Route | None:
     try:
-        (answer,) = session.request(GET_ROUTE, route_request(destination, source))
+        answer = session.ask(GET_ROUTE, route_request(destination, source))
+        found = parse_route(answer.payload, source or "")
+        # Costs as much again, so only where there may be several.
+        if found is None or not found.gateway:
+            return found
+        entry = session.ask(GET_ROUTE, route_request(destination, source, MATCHING_ENTRY))
     except OSError as error:
         if error.errno in NO_ROUTE:
             return None
         raise
-    return parse_route(answer.payload, source or "")
+    others = set(next_hop_devices(entry.payload)) - {found.device_index}
+    return replace(found, other_devices=tuple(sorted(others)))
 
 
-def route_request(destination: str, source: str | None) -> bytes:
+def route_request(destination: str, source: str | None, flags: int = 0) -> bytes:
     """Returns the question for a route."""
     address = ipaddress.ip_address(destination)
     bits = address.max_prefixlen
@@ -145,7 +158,17 @@ def route_request(destination: str, source: str | None) -> bytes:
     if source is not None:
         attributes += netlink.attribute(ROUTE_SOURCE, ipaddress.ip_address(source).packed)
     source_bits = 0 if source is None else bits
-    return ROUTE_MESSAGE.pack(FAMILIES[address.version], bits, source_bits, 0, 0, 0, 0, 0, 0) + attributes
+    family = FAMILIES[address.version]
+    return ROUTE_MESSAGE.pack(family, bits, source_bits, 0, 0, 0, 0, 0, flags) + attributes
+
+
+def next_hop_devices(payload: bytes) -> Iterator[int]:
+    """Yields the devices of an entry's next hops, if it has several."""
+    hops = netlink.attributes(payload[ROUTE_MESSAGE.size :]).get(ROUTE_NEXT_HOPS, b"")
+    while len(hops) >= NEXT_HOP.size:
+        length, _, _, device = NEXT_HOP.unpack_from(hops)
+        yield device
+        hops = hops[netlink.aligned(max(length, NEXT_HOP.size)) :]
 
 
 def parse_route(payload: bytes, asked_source: str = "") -> Route | None:

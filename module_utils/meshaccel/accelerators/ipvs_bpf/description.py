@@ -16,6 +16,8 @@ from .state import Observed, Source
 #: More of them in a diff help nobody.
 MOST_DESCRIBED = 100
 NATIVE: dict[str, Json] = {"state": "present", "mode": "native"}
+#: Its kernel does what ours would do.
+TENCENT: dict[str, Json] = {"state": "present", "mode": "tencent"}
 
 
 def describe(desired: Desired, resolved: Resolved, observed: Observed) -> dict[str, Json]:
@@ -24,6 +26,8 @@ def describe(desired: Desired, resolved: Resolved, observed: Observed) -> dict[s
         return {"state": "absent"}
     if not resolved.attached:
         return dict(NATIVE)
+    if observed.tencent.mode is not None:
+        return dict(TENCENT)
     return {
         "state": "present",
         "mode": resolved.mode.value,
@@ -42,6 +46,8 @@ def describe(desired: Desired, resolved: Resolved, observed: Observed) -> dict[s
 def describe_observed(observed: Observed) -> dict[str, Json]:
     """Returns what was observed, for the diff. Only what an operator can wish for."""
     loaded = observed.loaded
+    if loaded is None and observed.document is not None and observed.tencent.active:
+        return dict(TENCENT)
     if loaded is None:
         return {"state": "absent"} if observed.document is None else dict(NATIVE)
     if not loaded.usable or loaded.settings is None:

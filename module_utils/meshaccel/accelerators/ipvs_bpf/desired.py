@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from ...checks import Collector, Variables, choice, invalid, reject_unknown
 from ...errors import InvalidInput
 from ...model import Json
-from . import values
+from . import kernel_settings, values
 from .layout import LOCAL_NETWORKS, IpNetwork, Masquerade
 from .values import ServiceWish, SourceWish
 
@@ -57,7 +57,7 @@ class Desired:
     maximum_sessions: int = DEFAULT_MAXIMUM_SESSIONS
     observe_seconds: int = DEFAULT_OBSERVE_SECONDS
     drain_seconds: int = DEFAULT_DRAIN_SECONDS
-    kernel_settings: tuple[tuple[str, str], ...] = ()
+    kernel_settings: tuple[tuple[str, str | None], ...] = ()
     tencent_reload: bool = False
 
     def as_dict(self) -> dict[str, Json]:
@@ -132,7 +132,7 @@ def parse(raw: Mapping[str, Json]) -> Desired:
         drain_seconds=collector.parsed(
             lambda: variables.number("drain_seconds", DEFAULT_DRAIN_SECONDS, 0, LONGEST_SECONDS), 0
         ),
-        kernel_settings=collector.parsed(lambda: values.parse_settings(raw.get("kernel_settings")), ()),
+        kernel_settings=collector.parsed(lambda: parse_settings(raw.get("kernel_settings")), ()),
         tencent_reload=collector.parsed(lambda: variables.boolean("tencent_reload"), False),
     )
     collector.parsed(lambda: check_together(desired), None)
@@ -164,6 +164,11 @@ def parse_sources(raw: Json, collector: Collector) -> tuple[SourceWish, ...]:
     return collector.each(
         list(raw.items()), f"{PREFIX}source_addresses", lambda item: values.parse_source(*item)
     )
+
+
+def parse_settings(raw: Json) -> tuple[tuple[str, str | None], ...]:
+    """Parses kernel settings; null means that none is the operator's."""
+    return tuple(sorted(kernel_settings.parse({} if raw is None else raw).items()))
 
 
 def check_together(desired: Desired) -> None:

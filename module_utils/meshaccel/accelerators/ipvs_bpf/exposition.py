@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from ... import metrics
 from ...model import Json
 from .layout import ProgramMode
+from .status import WITHOUT_PROGRAMS
 
 PREFIX = "meshaccel_ipvs_bpf_"
-MODES = ("native", *(mode.value for mode in ProgramMode))
+MODES = (*WITHOUT_PROGRAMS, *(mode.value for mode in ProgramMode))
 
 
 def render(status: Mapping[str, Json]) -> str:
@@ -21,7 +22,7 @@ def render(status: Mapping[str, Json]) -> str:
     metrics.add(lines, f"{PREFIX}mode", "gauge", modes)
     metrics.add(lines, f"{PREFIX}following", "gauge", {"": int(status["following"])})
     metrics.add(lines, f"{PREFIX}native_services", "gauge", {"": len(status["native"])})
-    if status["mode"] == "native":
+    if status["mode"] in WITHOUT_PROGRAMS:
         return text(lines)
     for name in ("alive", "masqueraded"):
         metrics.add(lines, f"{PREFIX}sessions_{name}", "gauge", {"": status["sessions"][name]})

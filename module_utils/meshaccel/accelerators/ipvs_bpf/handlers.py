@@ -14,7 +14,7 @@ from ... import file_actions, holds, unit_actions
 from ...bpf import ownership
 from ...engine import Handler
 from ...paths import NodePaths
-from . import NAME, notrack
+from . import NAME, kernel_settings, notrack, tencent
 from .attaching import AttachingHandlers
 from .loading import LoadingHandlers
 from .observe import places
@@ -22,8 +22,11 @@ from .switchover import SwitchHandlers
 from .writing import WritingHandlers
 
 
-def table(paths: NodePaths, notes: list[str]) -> Mapping[str, Handler]:
-    """Returns the handlers by kind of action; ``notes`` collects what the operator should know."""
+def table(paths: NodePaths, notes: list[str], root: str) -> Mapping[str, Handler]:
+    """Returns the handlers by kind of action; ``notes`` collects what the operator should know.
+
+    ``root`` is where /proc/sys and /etc are.
+    """
     pins = places(paths)
     return {
         **ownership.mount_handlers(paths),
@@ -31,6 +34,8 @@ def table(paths: NodePaths, notes: list[str]) -> Mapping[str, Handler]:
         **unit_actions.handlers(),
         **holds.handlers(paths, NAME),
         **notrack.handlers(),
+        **kernel_settings.handlers(root),
+        **tencent.handlers(root),
         **LoadingHandlers(paths, pins).table(),
         **WritingHandlers(pins).table(),
         **AttachingHandlers(pins).table(),

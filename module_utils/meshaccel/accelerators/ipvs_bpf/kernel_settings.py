@@ -17,15 +17,15 @@ from dataclasses import dataclass
 from ...engine import Handler
 from ...errors import InvalidInput, NotOurs, Unsupported
 from ...model import Action, Json, Plan
-from ...system import files, sysctl
+from ...system import sysctl
+from . import owned_files
 
 PREFIX = "net.ipv4.vs"
 #: Behind all that distributions and 99-sysctl.conf set.
 SETTINGS_FILE = "etc/sysctl.d/99-zz-meshaccel-ipvs.conf"
 MODULES_FILE = "etc/modules-load.d/meshaccel-ipvs.conf"
-MARK = "# Written by meshaccel (ipvs_bpf); changes are overwritten."
 MODULES_TEXT = (
-    f"{MARK}\n# Loaded before systemd-sysctl runs, which sets what only a loaded ip_vs has.\nip_vs\n"
+    f"{owned_files.MARK}\n# systemd-sysctl, which runs later, sets what only a loaded ip_vs has.\nip_vs\n"
 )
 #: From here on a client's port that is used again costs a new connection no second (f0a5e4d7a594).
 REUSE_WITHOUT_DELAY = (5, 9)
@@ -33,7 +33,6 @@ KEY = re.compile(rf"(?:{re.escape(PREFIX)}\.)?([a-z0-9_]+)")
 #: Numbers, and lists of processors.
 VALUE = re.compile(r"-?[0-9]+(?:[ ,-][0-9]+)*")
 SET = "ipvs_bpf.kernel_setting"
-WRITE = "ipvs_bpf.settings_file"
 
 Values = Mapping[str, str]
 
@@ -115,19 +114,13 @@ def kernel_version() -> tuple[int, int]:
 def observe(root: str = sysctl.ROOT) -> Observed:
     """Reads settings and files; without ip_vs there are no values."""
     read = {name: sysctl.read(name, root) for name in sysctl.names_below(PREFIX, root)}
-    settings = read_text(SETTINGS_FILE, root)
+    settings = owned_files.read(root, SETTINGS_FILE)
     return Observed(
         values={name: value for name, value in read.items() if value is not None},
         settings_file=settings,
-        modules_file=read_text(MODULES_FILE, root),
+        modules_file=owned_files.read(root, MODULES_FILE),
         read_behind=sysctl.read_behind(SETTINGS_FILE, root),
     )
-
-
-def read_text(path: str, root: str) -> str | None:
-    """Returns a file's text; None when there is no file."""
-    content = files.read(os.path.join(root, path))
-    return None if content is None else content.decode(errors="replace")
 
 
 # ---- plan ----
@@ -139,14 +132,14 @@ def make_plan(values: Values | None, observed: Observed, previous: Values) -> Pl
     ``previous`` has the values before ours, by name. Raises NotOurs when a
     file of ours is not, or one that is read behind ours sets something else.
     """
-    require_ours(observed)
     refuse_overridden(values or {}, observed)
     settings = None if values is None else text_of(values)
     modules = None if values is None else MODULES_TEXT
+    # Our file tells which values are ours, so it goes when they are given back.
     return (
-        *writing(SETTINGS_FILE, settings, observed.settings_file),
-        *writing(MODULES_FILE, modules, observed.modules_file),
         *setting({**given_back(values or {}, observed, previous), **(values or {})}, observed),
+        *owned_files.writing(SETTINGS_FILE, settings, observed.settings_file),
+        *owned_files.writing(MODULES_FILE, modules, observed.modules_file),
     )
 
 
@@ -179,33 +172,17 @@ def setting(values: Values, observed: Observed) -> Plan:
     )
 
 
-def writing(path: str, text: str | None, there: str | None) -> Plan:
-    """Writes a file, or removes it."""
-    if text == there:
-        return ()
-    undo = Action(WRITE, f"restore /{path}", {"path": path, "text": there})
-    word = "remove" if text is None else "write"
-    return (Action(WRITE, f"{word} /{path}", {"path": path, "text": text}, (undo,)),)
-
-
 def text_of(values: Values) -> str:
     """Returns our file for systemd-sysctl. A leading dash: a missing ip_vs fails no other setting."""
-    return "\n".join((MARK, *(f"-{name} = {value}" for name, value in sorted(values.items())), ""))
+    return "\n".join(
+        (owned_files.MARK, *(f"-{name} = {value}" for name, value in sorted(values.items())), "")
+    )
 
 
 def parse_text(text: str) -> tuple[tuple[str, str], ...]:
     """Returns the names and values in our file."""
     lines = (line.removeprefix("-").partition(" = ") for line in text.splitlines() if " = " in line)
     return tuple((name, value) for name, _, value in lines)
-
-
-def require_ours(observed: Observed) -> None:
-    """Raises NotOurs when a file of our name has not our mark."""
-    for path, text in ((SETTINGS_FILE, observed.settings_file), (MODULES_FILE, observed.modules_file)):
-        if text is not None and not text.startswith(MARK):
-            raise NotOurs(
-                wanted=f"/{path} to be ours", found="a file without our first line", remedy="move it away"
-            )
 
 
 def refuse_overridden(values: Values, observed: Observed) -> None:
@@ -226,11 +203,4 @@ def handlers(root: str = sysctl.ROOT) -> dict[str, Handler]:
     def set_value(arguments: Mapping[str, Json]) -> None:
         sysctl.write(arguments["name"], arguments["value"], root)
 
-    def write_file(arguments: Mapping[str, Json]) -> None:
-        path = os.path.join(root, arguments["path"])
-        if arguments["text"] is None:
-            files.remove(path)
-        else:
-            files.write(path, arguments["text"].encode())
-
-    return {SET: set_value, WRITE: write_file}
+    return {SET: set_value, **owned_files.handlers(root)}

@@ -12,34 +12,17 @@ native.
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
 
+from ...ipvs.model import AddressKey
 from .kube_proxy import SERVICES_CHAIN, Chains, Set, State
-from .nat_rules import Outcome, Packet, Verdict, outcomes
+from .layout import Masquerade
+from .nat_rules import LOOPBACK_NETWORKS, Outcome, Packet, Verdict, outcomes
 
 CLUSTER_SETS = ("KUBE-CLUSTER-IP", "KUBE-6-CLUSTER-IP")
 #: Sets of something else than services: addresses alone, clients beside their own endpoint, health checks.
 OTHER_SETS = ("IPVS-IPS", "LOOP-BACK", "HEALTH-CHECK-NODE-PORT")
-
-
-class Masquerade(str, enum.Enum):
-    """Whether a service's clients are masqueraded."""
-
-    NEVER = "never"
-    ALWAYS = "always"
-    #: Those outside of the local networks.
-    REMOTE = "remote"
-
-
-class Service(NamedTuple):
-    """A virtual service: ``protocol`` is tcp or udp."""
-
-    protocol: str
-    address: str
-    port: int
 
 
 @dataclass(frozen=True)
@@ -54,8 +37,8 @@ class Overrides:
 class Decisions:
     """What becomes of each service: its masquerade, or the reason for which it stays native."""
 
-    masquerade: Mapping[Service, Masquerade]
-    native: Mapping[Service, str]
+    masquerade: Mapping[AddressKey, Masquerade]
+    native: Mapping[AddressKey, str]
     local_networks: tuple[str, ...]
 
 
@@ -63,13 +46,13 @@ class Decisions:
 Signature = tuple[str, frozenset[str]]
 
 
-def decide(services: Iterable[Service], state: State, overrides: Overrides = Overrides()) -> Decisions:
+def decide(services: Iterable[AddressKey], state: State, overrides: Overrides = Overrides()) -> Decisions:
     """Decides for each service."""
     members = Members(state.sets)
     named = tuple(network for chains in state.chains.values() for network in networks_of(chains))
     found: dict[tuple[int, Signature], Masquerade | str] = {}
-    masquerade: dict[Service, Masquerade] = {}
-    native: dict[Service, str] = {}
+    masquerade: dict[AddressKey, Masquerade] = {}
+    native: dict[AddressKey, str] = {}
     for service in services:
         version = 6 if ":" in service.address else 4
         signature = members.signature(service)
@@ -86,7 +69,8 @@ def decide(services: Iterable[Service], state: State, overrides: Overrides = Ove
 def networks_of(chains: Chains) -> tuple[str, ...]:
     """Returns the networks that kube-proxy's rules tell local clients by (--cluster-cidr)."""
     options = (option for rule in chains.get(SERVICES_CHAIN, ()) for option in rule.options)
-    return tuple(sorted({option.words[0] for option in options if option.name == "-s" and option.words}))
+    named = {option.words[0] for option in options if option.name == "-s" and option.words}
+    return tuple(sorted(named - LOOPBACK_NETWORKS))
 
 
 class Members:
@@ -101,7 +85,7 @@ class Members:
             for entry in found.entries:
                 self._sets_of.setdefault(",".join(entry.split(",")[:parts]), set()).add(name)
 
-    def signature(self, service: Service) -> Signature:
+    def signature(self, service: AddressKey) -> Signature:
         """Returns the service's protocol and sets: by address and port, by port, by address."""
         keys = (f"{service.address},{service.protocol}:{service.port}", str(service.port), service.address)
         return service.protocol, frozenset(name for key in keys for name in self._sets_of.get(key, ()))

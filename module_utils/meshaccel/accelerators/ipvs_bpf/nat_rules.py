@@ -16,6 +16,8 @@ SILENT_MODULES = frozenset(
     ("tcp", "udp", "sctp", "comment", "set", "addrtype", "mark", "physdev", "conntrack", "multiport")
 )
 DEEPEST = 32
+#: A client that comes by a device has none of these addresses.
+LOOPBACK_NETWORKS = frozenset({"127.0.0.0/8", "::1/128"})
 #: What is true or false of a packet, or differs (None): both ways are followed.
 Truth = Optional[bool]
 
@@ -117,15 +119,22 @@ def is_named(packet: Packet, name: str, words: tuple[str, ...]) -> Truth:
         return True
     if name == "--match-set" and len(words) == 2:
         return is_in_set(packet, *words)
-    # kube-proxy tells local clients by network, bridge or the beginning of a name (--detect-local-mode).
-    if name in ("-s", "-i") and packet.local is not None:
-        return packet.local
-    if name in ("-p", "-s"):
-        return words == (packet.protocol if name == "-p" else packet.network,)
+    if name == "-s":
+        return is_from(packet, words)
+    if name == "-p":
+        return words == (packet.protocol,)
     # Services' addresses are the node's own; the clients we see come from outside.
     if words == ("LOCAL",) and name in ("--dst-type", "--src-type"):
         return name == "--dst-type"
-    return None
+    # kube-proxy tells local clients by network, bridge or the beginning of a name (--detect-local-mode).
+    return packet.local if name == "-i" else None
+
+
+def is_from(packet: Packet, words: tuple[str, ...]) -> Truth:
+    """Returns whether a packet's client is in a network that a rule names."""
+    if LOOPBACK_NETWORKS.issuperset(words):
+        return False
+    return words == (packet.network,) if packet.local is None else packet.local
 
 
 def is_in_set(packet: Packet, name: str, directions: str) -> Truth:

@@ -21,8 +21,9 @@ from ...ports import PortRange
 from ...system import files, systemd
 from ...system.route_netlink import Link
 from ...unit_actions import Unit
-from . import NAME, layout, notrack
+from . import NAME, kernel_settings, layout, notrack, tencent
 from .layout import Masquerade, ProgramMode
+from .settings import settings_before
 from .state import DeviceState, Loaded, Observed, Program, Settings, Source, Surroundings
 from .unit import UNIT_NAME
 
@@ -34,18 +35,37 @@ def places(paths: NodePaths) -> PinPlaces:
     return PinPlaces(os.path.join(paths.pins, NAME))
 
 
-def observe(paths: NodePaths, object_file: ObjectFile | None, surroundings: Surroundings) -> Observed:
-    """Reads the node's state; raises NotOurs or Unsupported when something stands in the way."""
+def observe(
+    paths: NodePaths,
+    object_file: ObjectFile | None,
+    surroundings: Surroundings,
+    *,
+    bpf: bool,
+    ipvs_loaded: bool,
+    root: str,
+) -> Observed:
+    """Reads the node's state; raises NotOurs or Unsupported when something stands in the way.
+
+    ``bpf`` is whether the wish is: else nft, which the node may not have, is asked only
+    where something of ours is left. ``root`` is where /proc/sys and /etc are.
+    """
     bpffs = ownership.observe_bpffs_of(paths, NAME)
     pins = places(paths)
+    loaded = observe_loaded(pins) if bpffs.mounted else None
+    devices = observe_devices(surroundings.links, programs_by_id(pins) if bpffs.mounted else {})
+    ours = bpf or loaded is not None or any(state.touched for state in devices)
     return Observed(
         bpffs=bpffs,
         surroundings=surroundings,
-        loaded=observe_loaded(pins) if bpffs.mounted else None,
-        devices=observe_devices(surroundings.links, programs_by_id(pins) if bpffs.mounted else {}),
+        loaded=loaded,
+        devices=devices,
         object_file=object_file,
         document=files.read(paths.desired(NAME)),
-        notrack=notrack.observe(),
+        settings=kernel_settings.observe(root),
+        settings_before=files.read(settings_before(paths)),
+        ipvs_loaded=ipvs_loaded,
+        tencent=tencent.observe(root),
+        notrack=notrack.observe() if ours else notrack.Observed(),
         hold=holds.read(paths, NAME),
         follow_unit=Unit.observe(paths, UNIT_NAME) if systemd.running() else None,
     )

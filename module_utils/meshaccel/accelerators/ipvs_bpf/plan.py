@@ -21,7 +21,7 @@ from ...bpf import ownership
 from ...bpf.object_file import ObjectFile, require_object
 from ...model import Action, Plan
 from ...paths import NodePaths
-from . import NAME, notrack, switching, tables
+from . import NAME, notrack, owned_files, settings, switching, tables, tencent
 from .desired import Desired
 from .devices import DeviceWish
 from .layout import ProgramMode
@@ -39,6 +39,8 @@ def make_plan(desired: Desired, resolved: Resolved, observed: Observed, paths: N
         return removal(desired, observed, paths)
     if not resolved.attached:
         return going_native(desired, observed, paths)
+    if observed.tencent.mode is not None:
+        return going_tencent(desired, observed, paths)
     return going_bpf(desired, resolved, observed, paths)
 
 
@@ -46,6 +48,7 @@ def going_bpf(desired: Desired, resolved: Resolved, observed: Observed, paths: N
     """Takes what is wished from conntrack."""
     object_file = require_object(observed.object_file, NAME)
     plan: list[Action] = [*ownership.mounting(observed.bpffs, paths)]
+    plan += settings.changing(desired, observed, paths)
     if observed.loaded is not None and observed.loaded.usable and resolved.mode is ProgramMode.OFF:
         plan += switching.set_mode(observed.loaded.mode, ProgramMode.OFF)
         observed = with_mode(observed, ProgramMode.OFF)
@@ -82,15 +85,38 @@ def going_bpf(desired: Desired, resolved: Resolved, observed: Observed, paths: N
 def going_native(desired: Desired, observed: Observed, paths: NodePaths) -> Plan:
     """Gives all back to conntrack, without breaking what is open if it ends in time."""
     plan: list[Action] = [*not_following(observed)]
+    plan += leaving_tencent(desired, observed)
     plan += leaving(desired, observed)
+    plan += settings.changing(desired, observed, paths)
     plan += file_actions.written(paths.desired(NAME), desired.document(), observed.document)
     plan += forgetting(observed, paths)
     return tuple(plan)
 
 
+def going_tencent(desired: Desired, observed: Observed, paths: NodePaths) -> Plan:
+    """Has ip_vs of TencentOS in its own mode, which does what ours would do; ours stays away.
+
+    Raises Unsupported when that takes a reload that was not asked for, or the node is not empty.
+    """
+    return (
+        *tencent.make_plan(True, desired.tencent_reload, observed.tencent),
+        *settings.changing(desired, observed, paths),
+        *file_actions.written(paths.desired(NAME), desired.document(), observed.document),
+    )
+
+
+def leaving_tencent(desired: Desired, observed: Observed) -> Plan:
+    """Has ip_vs of TencentOS as upstream's again, if it was us who changed it."""
+    if not (observed.tencent.options or "").startswith(owned_files.MARK):
+        return ()
+    return tencent.make_plan(False, desired.tencent_reload, observed.tencent)
+
+
 def removal(desired: Desired, observed: Observed, paths: NodePaths) -> Plan:
     """Takes everything of ipvs_bpf off the node."""
-    plan: list[Action] = [*not_following(observed), *leaving(desired, observed)]
+    plan: list[Action] = [*not_following(observed), *leaving_tencent(desired, observed)]
+    plan += leaving(desired, observed)
+    plan += settings.giving_back(observed, paths)
     plan += file_actions.removed(paths.desired(NAME), observed.document)
     plan += holds.lifting(NAME, observed.hold)
     if observed.loaded is not None or observed.document is not None:

@@ -4,12 +4,14 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from ...ipvs.model import AddressKey, VirtualService
 from .desired import Desired, Follow
 from .layout import IpNetwork, Masquerade
+from .masquerade import Decisions
 
 
 @dataclass(frozen=True)
@@ -27,14 +29,8 @@ class Selection:
         return frozenset(server.address for service, _ in self.services for server in service.servers)
 
 
-def select(
-    desired: Desired, table: Iterable[VirtualService], kube_proxy: Mapping[AddressKey, Masquerade | str]
-) -> Selection:
-    """Chooses from IPVS's table. What is listed wins over what is followed.
-
-    ``kube_proxy`` has, of each of its services, how it masquerades or why the service
-    must stay native.
-    """
+def select(desired: Desired, table: Iterable[VirtualService], kube_proxy: Decisions) -> Selection:
+    """Chooses from IPVS's table. What is listed wins over what is followed."""
     listed = {AddressKey(*wish.key): wish.masquerade for wish in desired.services}
     chosen: list[tuple[VirtualService, Masquerade]] = []
     native = {str(key): "IPVS has no such service" for key in listed}
@@ -47,18 +43,17 @@ def select(
             chosen.append((service, decided))
         elif decided:
             native[str(service)] = decided
-    return Selection(tuple(chosen), native)
+    networks = frozenset(map(ipaddress.ip_network, kube_proxy.local_networks))
+    return Selection(tuple(chosen), native, networks)
 
 
-def followed(
-    desired: Desired, service: VirtualService, kube_proxy: Mapping[AddressKey, Masquerade | str]
-) -> Masquerade | str:
+def followed(desired: Desired, service: VirtualService, kube_proxy: Decisions) -> Masquerade | str:
     """Returns how a service that is not listed is masqueraded, or why it stays native."""
     if desired.follow is Follow.ALL:
         return desired.masquerade
     if desired.follow is Follow.NONE:
         return "it is not among ipvs_bpf_services"
     key = service.key
-    if isinstance(key, AddressKey) and key in kube_proxy:
-        return kube_proxy[key]
-    return "it is none of kube-proxy's"
+    if not isinstance(key, AddressKey):
+        return "it is none of kube-proxy's"
+    return kube_proxy.masquerade.get(key) or kube_proxy.native.get(key, "it is none of kube-proxy's")

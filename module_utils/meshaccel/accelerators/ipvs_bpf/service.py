@@ -31,6 +31,13 @@ ABSENT = {"state": "absent"}
 
 
 @dataclass(frozen=True)
+class IpvsResult(engine.Result):
+    """A converge of ipvs_bpf, and the services that stay native with the reason."""
+
+    native: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class IpvsBpf:
     """The accelerator on one node.
 
@@ -42,6 +49,8 @@ class IpvsBpf:
     object_path: str
     expected_digest: str | None = None
     readers: Readers = field(default_factory=Readers)
+    #: Where /proc/sys and /etc are; tests give their own.
+    root: str = "/"
 
     @classmethod
     def on_this_node(cls, paths: NodePaths, expected_digest: str | None = None) -> IpvsBpf:
@@ -62,26 +71,31 @@ class IpvsBpf:
         *,
         check_mode: bool = False,
         before_action: engine.BeforeAction = engine.ignore,
-    ) -> engine.Result:
+    ) -> IpvsResult:
         """Makes the node as wished. The caller holds the node's lock.
 
         Raises MeshaccelError; on failure the node is back where it was, or the
         error says what is not.
         """
+        if desired.present and desired.bpf and not check_mode:
+            # Its settings exist only once it is there, so no plan could be made before.
+            self.readers.ensure()
         run = self.look(desired)
         notes: list[str] = []
         outcome = engine.converge(
             run.observe,
             run.make_plan,
-            handlers.table(self.paths, notes),
+            handlers.table(self.paths, notes, self.root),
             check_mode=check_mode,
             before_action=before_action,
         )
-        return engine.Result(
+        resolved = run.resolve(outcome.before)
+        return IpvsResult(
             outcome.actions,
             describe_observed(outcome.before),
-            describe(desired, run.resolve(outcome.before), outcome.before),
+            describe(desired, resolved, outcome.before),
             tuple(notes),
+            dict(resolved.native),
         )
 
     def kept_wish(self) -> Desired:
@@ -142,7 +156,7 @@ class IpvsBpf:
         if not os.path.exists(self.pins.program(loaded.digest, layout.AGEING_PROGRAM)):
             over = sessions.aged(table, loaded.settings, sessions.monotonic())
         reserved = {key for key, flow in table.items() if flow.kind == layout.FlowKind.RESERVED}
-        free = reserved - set(reservation.taken(loaded.devices.values())) if reserved else set()
+        free = reserved - reservation.taken(loaded.devices.values()) if reserved else set()
         switchover.delete(self.pins, [*over, *free])
         words = [f"{len(over)} flows were over"] if over else []
         return [*words, *([f"{len(free)} reserved ports are free again"] if free else [])]
@@ -175,7 +189,14 @@ class Run:
         """Reads the node's state."""
         accelerator = self.accelerator
         wished = expected_or_installed(accelerator.object_path, accelerator.expected_digest, Loader.LIBBPF)
-        return observe(accelerator.paths, wished, self.surroundings)
+        return observe(
+            accelerator.paths,
+            wished,
+            self.surroundings,
+            bpf=self.desired.present and self.desired.bpf,
+            ipvs_loaded=accelerator.readers.loaded(),
+            root=accelerator.root,
+        )
 
     def resolve(self, observed: Observed) -> Resolved:
         """Returns the wish in terms of this node."""

@@ -16,7 +16,7 @@ from ...model import Json
 from ...ports import PortRange
 from ...system.route_netlink import Link, Route
 from ...unit_actions import Unit
-from . import notrack
+from . import kernel_settings, notrack, tencent
 from .layout import IpAddress, IpNetwork, Masquerade, ProgramMode
 
 
@@ -141,6 +141,11 @@ class Observed:
     devices: tuple[DeviceState, ...] = ()
     object_file: ObjectFile | None = None
     document: bytes | None = None
+    #: IPVS's kernel settings; in ``settings_before`` is the file with those from before ours.
+    settings: kernel_settings.Observed = field(default_factory=lambda: kernel_settings.Observed({}))
+    settings_before: bytes | None = None
+    ipvs_loaded: bool = True
+    tencent: tencent.Observed = field(default_factory=tencent.Observed)
     notrack: notrack.Observed = field(default_factory=notrack.Observed)
     hold: holds.Hold = field(default_factory=holds.Hold)
     #: None without systemd.

@@ -20,6 +20,8 @@ from .resolution import Resolved
 from .service import ABSENT, IpvsBpf
 from .state import DeviceState, Loaded, Observed, Source
 
+#: Modes in which nothing of ours is loaded.
+WITHOUT_PROGRAMS = ("native", "tencent")
 #: Counters of what is not a session, or goes no further.
 FALLBACKS = ("native_", "ports_", "dropped_", "sessions_replaced", "sessions_clashed", "fragments_unknown")
 
@@ -63,7 +65,7 @@ def status(node: IpvsBpf) -> dict[str, Json]:
         return {"state": "incomplete"}
     return {
         "state": "present",
-        "mode": "native" if loaded is None else loaded.mode.value,
+        "mode": mode_of(found),
         "held": holds.words(node.paths, NAME),
         "trouble": found.trouble or None,
         "following": lock.is_held(node.paths.follower),
@@ -71,6 +73,13 @@ def status(node: IpvsBpf) -> dict[str, Json]:
         "left_out": dict(resolved.left_out) if resolved else {},
         **({} if loaded is None else loaded_status(node.pins, loaded, found)),
     }
+
+
+def mode_of(found: Found) -> str:
+    """Returns the programs' mode; without any native, or that TencentOS does the same by itself."""
+    if found.observed.loaded is not None:
+        return found.observed.loaded.mode.value
+    return "tencent" if found.observed.tencent.active else "native"
 
 
 def loaded_status(pins: PinPlaces, loaded: Loaded, found: Found) -> dict[str, Json]:
@@ -147,11 +156,11 @@ def status_lines(status: Mapping[str, Json]) -> list[str]:
         lines.append(f"  what is held cannot be read: {held['error']}")
     if status["trouble"]:
         lines.append(f"  the wish kept here cannot be compared with the node: {status['trouble']}")
-    if status["mode"] != "native":
+    if status["mode"] not in WITHOUT_PROGRAMS:
         lines += loaded_lines(status)
     for service, reason in status["native"].items():
         lines.append(f"  native {service}  {reason}")
-    if status["mode"] != "native" and not status["following"]:
+    if status["mode"] not in WITHOUT_PROGRAMS and not status["following"]:
         lines.append("  NOT FOLLOWED: nothing follows new devices and services; see meshaccel-follow.service")
     return lines
 

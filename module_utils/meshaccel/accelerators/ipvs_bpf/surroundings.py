@@ -4,8 +4,6 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Callable
 
@@ -14,15 +12,15 @@ from ...ipvs import module, table, timeouts
 from ...ipvs.model import AddressKey, VirtualService
 from ...ipvs.timeouts import Timeouts
 from ...ports import PortRange
-from ...system import route_netlink
-from .desired import Desired
-from .layout import Masquerade
+from ...system import conntrack, route_netlink
+from . import kube_proxy
+from .desired import Desired, Follow
+from .layout import PROTOCOL_NUMBERS
+from .masquerade import Decisions, Overrides, decide
 from .selection import Selection, select
 from .state import Surroundings
 
 LOCAL_PORTS = "/proc/sys/net/ipv4/ip_local_port_range"
-#: There when nf_conntrack is in the kernel, also when it is built in.
-CONNTRACK = "/proc/sys/net/netfilter/nf_conntrack_max"
 
 
 def read_timeouts() -> Timeouts:
@@ -34,6 +32,8 @@ def read_timeouts() -> Timeouts:
 class Readers:
     """How IPVS is looked at; tests on kernels without it give their own."""
 
+    loaded: Callable[[], bool] = module.loaded
+    ensure: Callable[[], None] = module.ensure
     services: Callable[[], tuple[VirtualService, ...]] = table.read
     timeouts: Callable[[], Timeouts] = read_timeouts
 
@@ -47,24 +47,29 @@ def look(desired: Desired, readers: Readers) -> tuple[Surroundings, Selection]:
     if not (desired.present and desired.bpf):
         return Surroundings(links=links, local_ports=read_local_ports()), Selection()
     services = readers.services()
-    selection = select(desired, services, kube_proxy(desired, services))
+    selection = select(desired, services, kube_proxys_decisions(desired, services))
     around = Surroundings(
         links=links,
         services=services,
         timeouts=readers.timeouts(),
         routes=route_netlink.routes(sorted(selection.servers)),
-        conntrack=os.path.exists(CONNTRACK),
+        conntrack=conntrack.present(),
         local_ports=read_local_ports(),
     )
     return around, selection
 
 
-def kube_proxy(
-    desired: Desired, services: tuple[VirtualService, ...]
-) -> Mapping[AddressKey, Masquerade | str]:
-    """Returns how kube-proxy masquerades each of its services, where it is followed."""
-    del desired, services
-    return {}
+def kube_proxys_decisions(desired: Desired, services: tuple[VirtualService, ...]) -> Decisions:
+    """Returns how kube-proxy masquerades each service, where it is followed.
+
+    Raises Unsupported when there is no kube-proxy to follow.
+    """
+    if desired.follow is not Follow.KUBE_PROXY:
+        return Decisions({}, {}, ())
+    overrides = Overrides(desired.masquerade_all, tuple(map(str, desired.local_networks)))
+    keys = [service.key for service in services]
+    taken = [key for key in keys if isinstance(key, AddressKey) and key.protocol in PROTOCOL_NUMBERS]
+    return decide(taken, kube_proxy.read(), overrides)
 
 
 def read_local_ports(path: str = LOCAL_PORTS) -> PortRange:

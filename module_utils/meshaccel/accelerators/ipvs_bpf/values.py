@@ -29,7 +29,6 @@ SERVICE_KEYS = frozenset({"address", "port", "protocol", "masquerade"})
 SOURCE_KEYS = frozenset({"ipv4", "ipv6", "ports"})
 #: What the kernel takes in a device's name (dev_valid_name), and fnmatch(3)'s own signs.
 PATTERN = re.compile(r"[^/\s:]{1,60}")
-SETTING_NAME = re.compile(r"[a-z][a-z0-9_]*(\.[A-Za-z0-9_-]+)+")
 
 
 @dataclass(frozen=True)
@@ -183,17 +182,3 @@ def parse_mark(value: Json) -> int:
     if isinstance(value, bool) or not 0 <= mark <= LARGEST_MARK:
         invalid("a value of the packet mark", repr(value), "for example 0x1000")
     return mark
-
-
-def parse_settings(value: Json) -> tuple[tuple[str, str], ...]:
-    """Parses kernel settings by name, as sysctl(8) has them."""
-    if value is None:
-        return ()
-    if not isinstance(value, Mapping):
-        invalid("a dictionary of kernel settings", repr(value), "for example {net.ipv4.vs.conntrack: 1}")
-    for name, setting in value.items():
-        if not isinstance(name, str) or not SETTING_NAME.fullmatch(name):
-            invalid("the name of a kernel setting", repr(name), "for example net.ipv4.vs.conntrack")
-        if isinstance(setting, bool) or not isinstance(setting, (int, str)) or "\n" in str(setting):
-            invalid(f"a number or text for {name}", repr(setting), "correct it")
-    return tuple(sorted((name, str(setting)) for name, setting in value.items()))
