@@ -263,19 +263,15 @@ static __always_inline int send_error(struct __sk_buff *packet, const struct ipv
 {
 	struct ipvs_flow_key key = reversed(&found->flow, IPVS_POINT_EGRESS);
 	struct ipvs_flow *translation = bpf_map_lookup_elem(&flows, &key);
-	struct error_change change;
+	struct ends after = ends_of(&found->flow);
 
 	if (!translation || !(translation->flags & IPVS_FLAG_MASQUERADED))
 		return TC_ACT_UNSPEC;
-	change = (struct error_change){
-		.before = found->flow.destination,
-		.after = translation->new_source,
-		.port_before = found->flow.destination_port,
-		.port_after = translation->new_source_port,
-	};
+	after.destination = translation->new_source;
+	after.ports.destination = translation->new_source_port;
 	COUNT(errors_outward);
 	set_mark(packet, settings, mark_done(settings));
-	if (rewrite_error(packet, found, &change, ipv6))
+	if (rewrite_about(packet, found, &after, ipv6))
 		return TC_ACT_UNSPEC;
 	COUNT(dropped_rewrite_failed);
 	return TC_ACT_SHOT;

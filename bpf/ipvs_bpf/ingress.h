@@ -51,26 +51,52 @@ static __always_inline int take_fragment(struct __sk_buff *packet,
 	return TC_ACT_SHOT;
 }
 
-/* From a backend, about a request as the backend got it: it is the client's. */
+/*
+ * Makes an error about a request the client's, as far as IPVS does not: of IPv4
+ * it puts the service in the place of the backend.
+ */
+static __always_inline bool give_error_ipv4(struct __sk_buff *packet, const struct headers *found,
+					    const struct ipvs_flow *reply)
+{
+	struct ends after = {
+		.source = reply->new_destination,
+		.destination = found->flow.destination,
+		.ports = {reply->new_destination_port, found->flow.destination_port},
+	};
+
+	return rewrite_about(packet, found, &after, false) &&
+	       redirect_error_ipv4(packet, found, &after.source);
+}
+
+/*
+ * All of it: IPVS takes an ICMPv6 error that conntrack has not looked at for one
+ * with a wrong checksum, and drops it. In this one it finds nothing of its own.
+ */
+static __always_inline bool give_error_ipv6(struct __sk_buff *packet, const struct headers *found,
+					    const struct ipvs_flow *reply)
+{
+	struct ends after = {
+		.source = reply->new_destination,
+		.destination = reply->new_source,
+		.ports = {reply->new_destination_port, reply->new_source_port},
+	};
+
+	/* Of a session that no request is known of. */
+	if (!reply->new_source_port)
+		return true;
+	return rewrite_about(packet, found, &after, true) &&
+	       redirect_error_ipv6(packet, found, &after.destination, &after.source);
+}
+
+/* From a backend's side, about a request as the backend got it. */
 static __always_inline int take_error_about_request(struct __sk_buff *packet,
 						    const struct ipvs_control *settings,
 						    const struct headers *found,
 						    const struct ipvs_flow *reply, const bool ipv6)
 {
-	struct error_change change = {
-		.before = found->flow.source,
-		.after = reply->new_destination,
-		.port_before = found->flow.source_port,
-		.port_after = reply->new_destination_port,
-		.of_source = true,
-	};
-
 	COUNT(errors_inward);
 	set_mark(packet, settings, mark_done(settings));
-	if (!(reply->flags & IPVS_FLAG_MASQUERADED))
-		return TC_ACT_UNSPEC;
-	if (rewrite_error(packet, found, &change, ipv6) &&
-	    redirect_error(packet, found, &change.after, ipv6))
+	if (ipv6 ? give_error_ipv6(packet, found, reply) : give_error_ipv4(packet, found, reply))
 		return TC_ACT_UNSPEC;
 	COUNT(dropped_rewrite_failed);
 	return TC_ACT_SHOT;

@@ -157,68 +157,62 @@ static __always_inline bool rewrite(struct __sk_buff *packet, const struct heade
 }
 
 /*
- * What stands in an ICMP error. The checksum of the transport in there is left:
- * often it is cut off, and who gets the error looks up a socket by the ports.
- * `of_source` says which end of the packet it is about changes.
+ * Gives the packet that an ICMP error is about, `found->flow`, other ends. The
+ * checksum of the transport in there is left: often it is cut off, and who gets
+ * the error looks up a socket by addresses and ports.
  */
-struct error_change {
-	struct ipvs_address before;
-	struct ipvs_address after;
-	__be16 port_before;
-	__be16 port_after;
-	bool of_source;
-};
-
-static __always_inline bool rewrite_error_ipv4(struct __sk_buff *packet,
+static __always_inline bool rewrite_about_ipv4(struct __sk_buff *packet,
 					       const struct headers *found,
-					       const struct error_change *change)
+					       const struct ends *after, __u64 ports)
 {
 	__u32 about = found->transport + sizeof(struct error_header);
-	__u32 port_at = about + sizeof(struct iphdr) + (change->of_source ? 0 : sizeof(__be16));
 	struct iphdr *ip = header_at(packet, about, sizeof(*ip));
-	__u64 difference = word_difference(change->before.word[3], change->after.word[3]);
+	__u64 addresses = address_difference(&found->flow.source, &after->source, false) +
+			  address_difference(&found->flow.destination, &after->destination, false);
 
 	if (!ip)
 		return false;
-	ip->check = ~fold_to_16(difference + (__u16)~ip->check);
-	if (change->of_source)
-		ip->saddr = change->after.word[3];
-	else
-		ip->daddr = change->after.word[3];
-	/* The address and the header's own checksum outweigh each other in that of the error. */
-	if (bpf_l4_csum_replace(packet, found->transport + ICMP_CHECKSUM_AT, change->port_before,
-				change->port_after, sizeof(__be16)))
+	ip->check = ~fold_to_16(addresses + (__u16)~ip->check);
+	ip->saddr = after->source.word[3];
+	ip->daddr = after->destination.word[3];
+	/* The addresses and the header's own checksum outweigh each other in that of the error. */
+	if (bpf_l4_csum_replace(packet, found->transport + ICMP_CHECKSUM_AT, 0, fold_to_32(ports),
+				0))
 		return false;
-	return !bpf_skb_store_bytes(packet, port_at, &change->port_after, sizeof(__be16), 0);
+	return !bpf_skb_store_bytes(packet, about + sizeof(*ip), &after->ports,
+				    sizeof(after->ports), 0);
 }
 
-static __always_inline bool rewrite_error_ipv6(struct __sk_buff *packet,
+static __always_inline bool rewrite_about_ipv6(struct __sk_buff *packet,
 					       const struct headers *found,
-					       const struct error_change *change)
+					       const struct ends *after, __u64 ports)
 {
 	__u32 about = found->transport + sizeof(struct error_header);
-	__u32 port_at = about + sizeof(struct ipv6hdr) + (change->of_source ? 0 : sizeof(__be16));
-	__u32 address_at = about + (change->of_source ? offsetof(struct ipv6hdr, saddr)
-						      : offsetof(struct ipv6hdr, daddr));
-	__u64 difference = address_difference(&change->before, &change->after, true) +
-			   (__u16)~change->port_before + change->port_after;
+	__u32 addresses_at = about + offsetof(struct ipv6hdr, saddr);
+	__u64 difference = address_difference(&found->flow.source, &after->source, true) +
+			   address_difference(&found->flow.destination, &after->destination, true) +
+			   ports;
 
 	if (bpf_l4_csum_replace(packet, found->transport + ICMP_CHECKSUM_AT, 0,
 				fold_to_32(difference), 0))
 		return false;
-	if (bpf_skb_store_bytes(packet, address_at, &change->after, sizeof(change->after), 0))
+	if (bpf_skb_store_bytes(packet, addresses_at, &after->source, 2 * sizeof(after->source), 0))
 		return false;
-	return !bpf_skb_store_bytes(packet, port_at, &change->port_after, sizeof(__be16), 0);
+	return !bpf_skb_store_bytes(packet, about + sizeof(struct ipv6hdr), &after->ports,
+				    sizeof(after->ports), 0);
 }
 
-static __always_inline bool rewrite_error(struct __sk_buff *packet, const struct headers *found,
-					  const struct error_change *change, const bool ipv6)
+static __always_inline bool rewrite_about(struct __sk_buff *packet, const struct headers *found,
+					  const struct ends *after, const bool ipv6)
 {
-	return ipv6 ? rewrite_error_ipv6(packet, found, change)
-		    : rewrite_error_ipv4(packet, found, change);
+	struct ports before = {found->flow.source_port, found->flow.destination_port};
+	__u64 ports = word_difference(ports_word(&before), ports_word(&after->ports));
+
+	return ipv6 ? rewrite_about_ipv6(packet, found, after, ports)
+		    : rewrite_about_ipv4(packet, found, after, ports);
 }
 
-/* Sends an ICMP error, whose flow is that of another packet, to another destination. */
+/* Sends an ICMP error, whose flow is that of the packet it is about, to another destination. */
 static __always_inline bool redirect_error_ipv4(struct __sk_buff *packet,
 						const struct headers *found,
 						const struct ipvs_address *destination)
@@ -233,30 +227,28 @@ static __always_inline bool redirect_error_ipv4(struct __sk_buff *packet,
 	return true;
 }
 
+/* The same, from another source too. */
 static __always_inline bool redirect_error_ipv6(struct __sk_buff *packet,
 						const struct headers *found,
+						const struct ipvs_address *source,
 						const struct ipvs_address *destination)
 {
 	struct ipv6hdr *ip = header_at(packet, found->network, sizeof(*ip));
-	struct ipvs_address before;
+	struct ipvs_address source_before, destination_before;
+	struct ends after = {.source = *source, .destination = *destination};
 	__u32 difference;
 
 	if (!ip)
 		return false;
-	copy_ipv6(&before, &ip->daddr);
-	difference = fold_to_32(address_difference(&before, destination, true));
+	copy_ipv6(&source_before, &ip->saddr);
+	copy_ipv6(&destination_before, &ip->daddr);
+	difference = fold_to_32(address_difference(&source_before, source, true) +
+				address_difference(&destination_before, destination, true));
 	/* ICMPv6's checksum covers the addresses too (RFC 4443, 2.3). */
 	if (!change_pseudo_header(packet, found->transport + ICMP_CHECKSUM_AT, difference, 0, true))
 		return false;
-	return !bpf_skb_store_bytes(packet, found->network + offsetof(struct ipv6hdr, daddr),
-				    destination, sizeof(*destination), 0);
-}
-
-static __always_inline bool redirect_error(struct __sk_buff *packet, const struct headers *found,
-					   const struct ipvs_address *destination, const bool ipv6)
-{
-	return ipv6 ? redirect_error_ipv6(packet, found, destination)
-		    : redirect_error_ipv4(packet, found, destination);
+	return !bpf_skb_store_bytes(packet, found->network + offsetof(struct ipv6hdr, saddr),
+				    &after.source, 2 * sizeof(after.source), 0);
 }
 
 #endif

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, get_args
 
 from tests.bench.benchmarks import ALL, BY_NAME
 from tests.bench.cells import ALL_CELLS, DIMENSIONS, chosen
@@ -32,6 +32,15 @@ CELL_WORDS = "; ".join(", ".join(line) for line in DIMENSIONS)
 Number = TypeVar("Number", int, float)
 
 
+class HasTitle(Protocol):
+    """What a list of benchmarks tells of each."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def title(self) -> str: ...
+
+
 def main(words: Sequence[str]) -> int:
     """Run what the command line names and return the exit status."""
     options = parse(words)
@@ -49,7 +58,7 @@ def main(words: Sequence[str]) -> int:
     return 0
 
 
-def titles(benchmarks: Sequence[Benchmark[Any]]) -> str:
+def titles(benchmarks: Sequence[HasTitle]) -> str:
     """Return what --list prints."""
     return "\n".join(f"{benchmark.name:28} {benchmark.title}" for benchmark in benchmarks)
 

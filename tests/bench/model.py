@@ -28,15 +28,17 @@ class Arm(Protocol):
 
 
 ArmKind = TypeVar("ArmKind", bound=Arm)
+MeasuredArm = TypeVar("MeasuredArm")
+"""Of any kind: what is measured knows it."""
 
 
 @dataclass(frozen=True)
-class Case(Generic[ArmKind]):
+class Case(Generic[MeasuredArm]):
     """One load; `measure` runs it on an arm for so many seconds."""
 
     label: str
     workload: str
-    measure: Callable[[ArmKind, float], Figures]
+    measure: Callable[[MeasuredArm, float], Figures]
     beside: Callable[[], AbstractContextManager[object]] = contextlib.nullcontext
     """Makes what goes on on the machine while a pair of this case is measured."""
     cell: Cell | None = None

@@ -61,6 +61,7 @@ FIGURES = (
     Figure("cpu_per_byte", "CPU per GB", "s", 1e9, more_is_better=False),
     Figure("bpf_ns_per_message", "BPF per message", "ns", 1, more_is_better=False),
     Figure("instructions", "instructions per operation", "", 1, more_is_better=False),
+    Figure("director_instructions", "of them the director's own", "", 1, more_is_better=False),
 )
 
 

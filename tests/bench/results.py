@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from tests.bench.cells import Cell
-    from tests.bench.model import Baseline
 
 FIGURES = (
     "qps",
@@ -22,6 +21,7 @@ FIGURES = (
     "cpu_per_byte",
     "bpf_ns_per_message",
     "instructions",
+    "director_instructions",
 )
 """All keys that a measurement may have. Times are in seconds unless the key says otherwise."""
 
@@ -48,6 +48,8 @@ class CaseResult:
     workload: str
     pairs: tuple[Pair, ...]
     cell: Cell | None = None
+    beside: Mapping[str, tuple[Figures, ...]] = field(default_factory=dict)
+    """Runs of arms that are neither of the two, by the arm's name."""
 
     @property
     def baseline(self) -> Figures:
@@ -79,14 +81,15 @@ class CaseResult:
             for key in common_keys(ratios)
         }
 
-    def spread(self, against: Baseline) -> dict[str, Figures]:
+    def spread(self, against: str) -> dict[str, Figures]:
         """How far the runs of each arm lie apart: largest minus smallest, as a part of the median."""
         return {
             against: spread_of([pair.baseline for pair in self.pairs]),
             "on": spread_of([pair.on for pair in self.pairs]),
+            **{arm: spread_of(list(runs)) for arm, runs in self.beside.items()},
         }
 
-    def document(self, against: Baseline) -> dict[str, Any]:
+    def document(self, against: str) -> dict[str, Any]:
         """Return the case as JSON."""
         cell = {} if self.cell is None else {"cell": asdict(self.cell)}
         return {
@@ -97,10 +100,14 @@ class CaseResult:
             **self.comparison(against),
         }
 
-    def comparison(self, against: Baseline) -> dict[str, Any]:
+    def comparison(self, against: str) -> dict[str, Any]:
         """Return what the pairs amount to, as JSON."""
         return {
-            "arms": {against: self.baseline, "on": self.on},
+            "arms": {
+                against: self.baseline,
+                "on": self.on,
+                **{arm: medians(runs) for arm, runs in self.beside.items()},
+            },
             "ratio": self.ratio,
             "difference": self.difference,
             "ratio_range": self.ratio_range,
@@ -124,18 +131,18 @@ class BenchmarkResult:
 
     name: str
     title: str
-    against: Baseline
+    against: str
     machine: Machine
     pairs: int
     """Of every case that was not measured again."""
     seconds: float
     """How long a run took."""
-    redirected_share: float
-    """Of the bytes that passed the accelerator's program, those that it redirected."""
+    redirected_share: float | None
+    """Of the bytes that passed the accelerator's program, those that it redirected; None if it never does."""
     baseline_redirected_share: float | None
     """The same of the arm compared with; None when that never redirects."""
     cases: tuple[CaseResult, ...]
-    usual_baseline: Baseline = "off"
+    usual_baseline: str = "off"
     """What the benchmark is compared with unless asked otherwise."""
     selection: tuple[str, ...] = ()
     """The words that chose some of the benchmark's cells; none: all of them."""

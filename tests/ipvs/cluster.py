@@ -18,19 +18,27 @@ CLUSTER_ADDRESS = {4: "10.96.0.10", 6: "fd96::10"}
 SERVICE_PORT, NODE_PORT = 80, 30080
 
 
-def cluster(lab: Lab, target_port: int, endpoints: Sequence[Host] = (), **changes: object) -> KubeProxy:
-    """Return a kube-proxy with one service in both families, by default before all backends.
+def cluster(lab: Lab, *target_ports: int, endpoints: Sequence[Host] = (), **changes: object) -> KubeProxy:
+    """Return a kube-proxy with a service in both families for each target port, by default on all backends.
 
-    It is to be had at CLUSTER_ADDRESS, SERVICE_PORT, and at the director's own addresses, NODE_PORT. The
-    whole lab is in the cluster's networks. `changes` are other values of fields of KubeProxy.
+    The first is to be had at CLUSTER_ADDRESS, SERVICE_PORT, and at the director's own addresses, NODE_PORT;
+    the next at the ports after those. The whole lab is in the cluster's networks. `changes` are other
+    values of fields of KubeProxy.
     """
     hosts = endpoints or lab.backends
-    services = (
-        Service(CLUSTER_ADDRESS[4], SERVICE_PORT, target_port, addresses(hosts, 4), node_port=NODE_PORT),
-        Service(CLUSTER_ADDRESS[6], SERVICE_PORT, target_port, addresses(hosts, 6), node_port=NODE_PORT),
-    )
+    services = [
+        Service(
+            CLUSTER_ADDRESS[version],
+            SERVICE_PORT + number,
+            target_port,
+            addresses(hosts, version),
+            node_port=NODE_PORT + number,
+        )
+        for number, target_port in enumerate(target_ports)
+        for version in (4, 6)
+    ]
     node = [host.gateway(version) for host in lab.hosts for version in versions(host)]
-    proxy = KubeProxy(services, tuple(node), cluster_networks=NETWORKS)
+    proxy = KubeProxy(tuple(services), tuple(node), cluster_networks=NETWORKS)
     return replace(proxy, **changes)  # type: ignore[arg-type]
 
 

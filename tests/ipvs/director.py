@@ -10,6 +10,7 @@ from unittest import mock
 
 from meshaccel.accelerators.ipvs_bpf import observe, sessions
 from meshaccel.accelerators.ipvs_bpf.service import IpvsBpf
+from meshaccel.system import systemd
 from meshaccel.system.network_namespaces import entered
 from tests.support.accelerator import node_paths
 from tests.support.bpffs import own_bpffs
@@ -41,8 +42,8 @@ class AcceleratedDirector:
             return self.service.converge(wish)
 
     def remove(self) -> Result:
-        """Take it off."""
-        return self.converge(state="absent")
+        """Take it off, with whatever is still open."""
+        return self.converge(state="absent", drain_seconds=0)
 
     def sessions(self) -> list[sessions.Session]:
         """Return the sessions in the table, by the product's own reading."""
@@ -63,7 +64,7 @@ def accelerated_director(lab: Lab, **settings: object) -> Iterator[AcceleratedDi
         temporary_directory("director") as name,
         own_bpffs() as bpffs,
         # Its unit is the machine's, while this installation is a test's.
-        mock.patch.object(observe.systemd, "running", return_value=False),
+        mock.patch.object(systemd, "running", return_value=False),
     ):
         service = IpvsBpf(node_paths(Path(name), bpffs), str(OBJECT))
         director = AcceleratedDirector(lab, service, settings)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.ipvs import kube_proxy_rules as rules
@@ -26,6 +27,10 @@ SYSCTLS = {
     "net.ipv4.vs.expire_quiescent_template": "1",
 }
 VERSIONS = (4, 6)
+#: The least that kube-proxy has the connection tracking table hold (--conntrack-min).
+TRACKED_FLOWS = 131_072
+TRACKING_BUCKETS = Path("/sys/module/nf_conntrack/parameters/hashsize")
+TRACKING_LIMIT = Path("/proc/sys/net/netfilter/nf_conntrack_max")
 
 
 @dataclass(frozen=True)
@@ -166,6 +171,12 @@ class KubeProxy:
             yield f"-A {option} {end} -s {self.scheduler}{affinity}"
             for endpoint in service.endpoints:
                 yield f"-a {option} {end} -r {endpoint_text(endpoint, service.target_port)} -m -w 1"
+
+
+def size_connection_tracking() -> None:
+    """Size the connection tracking table as kube-proxy does: for all namespaces, by their first one."""
+    TRACKING_LIMIT.write_text(str(TRACKED_FLOWS), encoding="ascii")
+    TRACKING_BUCKETS.write_text(str(TRACKED_FLOWS // 4), encoding="ascii")
 
 
 def version_of(address: str) -> int:

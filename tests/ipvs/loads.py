@@ -83,16 +83,16 @@ def wrk(host: Host, address: str, port: int, seconds: int, connections: int = 8)
     return parse_wrk(host.namespace.run(command, timeout=seconds + GRACE_SECONDS))
 
 
-def requests(host: Host, client: Client, address: str, port: int) -> RequestResult:
-    """Run a pingpong or connect client against an echo server; every byte is checked."""
-    return parse_requests(_run_client(host, client, address, port))
+def requests(host: Host, client: Client, address: str, port: int, *, checked: bool = True) -> RequestResult:
+    """Run a pingpong or connect client against an echo server; by default every byte is checked."""
+    return parse_requests(_run_client(host, replace(client, verify=checked), address, port))
 
 
-def stream(host: Host, client: Client, address: str, port: int) -> StreamResult:
-    """Run a stream client against a sink; every byte is checked if the sink does so."""
-    return parse_stream(_run_client(host, client, address, port))
+def stream(host: Host, client: Client, address: str, port: int, *, checked: bool = True) -> StreamResult:
+    """Run a stream client against a sink; by default every byte is checked, if the sink does so too."""
+    return parse_stream(_run_client(host, replace(client, verify=checked), address, port))
 
 
 def _run_client(host: Host, client: Client, address: str, port: int) -> str:
-    command = replace(client, verify=True).command(address, port)
+    command = client.command(address, port)
     return run(command, Placement(host.namespace), timeout=client.time_limit + GRACE_SECONDS)

@@ -289,8 +289,9 @@ def test_an_error_from_the_backend_s_side_is_about_the_client_s_packet(
     outcome = here.take_in(error_about(at_backend, BACKEND[version], here.source[version]))
     assert (outcome.verdict, outcome.mark) == (PASS, DONE)
     sender, receiver, about = read_error(outcome.frame)
-    assert (sender, receiver) == (BACKEND[version], CLIENT[version])
-    assert about == session.scheduled(session.first)
+    # Of IPv4 IPVS does the rest; an ICMPv6 error that is not tracked it would drop.
+    assert (sender, receiver) == (BACKEND[4] if version == 4 else ALWAYS[6], CLIENT[version])
+    assert about == (session.scheduled(session.first) if version == 4 else session.first)
 
 
 @VERSIONS

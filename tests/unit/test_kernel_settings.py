@@ -164,6 +164,23 @@ def test_what_was_there_after_a_plan_that_is_undone(root: str) -> None:
     assert settings.observe(root) == before
 
 
+@pytest.mark.parametrize("wished", [WISHED, None])
+@pytest.mark.parametrize("done", range(5))
+def test_a_run_that_was_killed_anywhere_is_gone_on_with(
+    root: str, done: int, wished: dict[str, str] | None
+) -> None:
+    before = settings.observe(root)
+    previous = settings.to_keep(WISHED, before, {})
+    if wished is None:
+        make(root, WISHED, previous)
+    plan = settings.make_plan(wished, settings.observe(root), previous)
+    assert len(plan) == 5
+    engine.apply(plan[:done], settings.handlers(root))
+    assert make(root, wished, previous)
+    expected = before.values if wished is None else {**before.values, **WISHED}
+    assert settings.observe(root).values == expected
+
+
 def test_absent_after_ip_vs_was_unloaded(root: str) -> None:
     previous = settings.to_keep(WISHED, settings.observe(root), {})
     make(root, WISHED, previous)

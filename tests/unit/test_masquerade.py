@@ -6,6 +6,8 @@ iptables-save.
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -254,11 +256,17 @@ def test_a_new_version_s_firewall_is_in_the_filter_table_which_sees_every_packet
             "depends on more",
         ),
         ("-A KUBE-SERVICES -s 10.244.0.0/16 -j KUBE-MARK-MASQ", "local clients alone"),
+        ("-A KUBE-SERVICES -s 10.9.0.0/16 -j RETURN\n" + OF_ALL, "depends on more"),
         ("-A KUBE-SERVICES -j KUBE-SERVICES", "none of kube-proxy's takes"),
     ],
 )
 def test_rules_that_are_not_understood(rule: str, words: str) -> None:
     assert words in decided(CLUSTER, state(rule + "\n"))
+
+
+def test_a_network_that_tells_no_local_clients_stays_unknown_when_others_are_said() -> None:
+    rules = state("-A KUBE-SERVICES -s 10.9.0.0/16 -j RETURN\n", OF_ALL)
+    assert "depends on more" in decided(CLUSTER, rules, Overrides(local_networks=("10.0.0.0/8",)))
 
 
 def test_without_rules_for_an_ip_version_its_services_stay_native() -> None:
@@ -299,10 +307,11 @@ def test_a_rule_s_words() -> None:
 
 
 @given(st.text(alphabet="-A! KUBE:SRVICjdst,\n0x", max_size=60))
-def test_no_text_stops_the_parsers(text: str) -> None:
+def test_any_text_is_rules_and_sets_or_the_error_that_names_a_line(text: str) -> None:
     kube_proxy.parse_sets(text)
-    chains = kube_proxy.parse_chains(text)
-    decide([CLUSTER], State(kube_proxy.parse_sets(SETS), {4: chains}))
+    with contextlib.suppress(MeshaccelError):
+        chains = kube_proxy.parse_chains(text)
+        decide([CLUSTER], State(kube_proxy.parse_sets(SETS), {4: chains}))
 
 
 # ---- reading ----

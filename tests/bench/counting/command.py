@@ -25,7 +25,7 @@ from tests.vm.recipe import DEFAULT_KERNEL, KERNELS, Recipe
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from tests.bench.model import Benchmark
+    from tests.bench.counting.benchmarks import Counting
     from tests.vm.image import Image
 
 GUEST_ROOT = "/srv/meshaccel"
@@ -106,9 +106,7 @@ def counting_guest(image: Image) -> Iterator[Guest]:
             guest.stop()
 
 
-def count(
-    guest: Guest, benchmark: Benchmark[Any], pairs: int | None, seconds: float | None
-) -> dict[str, Any]:
+def count(guest: Guest, benchmark: Counting, pairs: int | None, seconds: float | None) -> dict[str, Any]:
     """Run a benchmark in the guest, as often and as long as given or as it says itself; return its result."""
     settings = [f"PYTHONPATH={GUEST_ROOT}:{GUEST_ROOT}/module_utils", "PYTHONDONTWRITEBYTECODE=1"]
     words = [benchmark.name, str(pairs or benchmark.pairs), str(seconds or benchmark.seconds)]
@@ -129,7 +127,8 @@ def show(document: Mapping[str, Any]) -> None:
             f"{arm} {figures['instructions']:,.0f} (spread {case['spread'][arm]['instructions']:.2%})"
             for arm, figures in case["arms"].items()
         )
-        say(f"  {case['label']:22} {arms}  x{case['ratio']['instructions']:.3f}")
+        ratios = "  ".join(f"{figure} x{ratio:.3f}" for figure, ratio in case["ratio"].items())
+        say(f"  {case['label']:36} {arms}  {ratios}")
 
 
 def complaints_about(document: Mapping[str, Any]) -> list[str]:

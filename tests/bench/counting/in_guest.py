@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from tests.bench.counting.benchmarks import BY_NAME
 from tests.bench.counting.clock import check_clock
-from tests.bench.runner import Schedule, run_benchmark
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,8 +20,7 @@ def main(words: Sequence[str]) -> None:
     """Run one benchmark. Raises NotCountedError, NotAsPromisedError and what the accelerator raises."""
     name, pairs, seconds = words
     check_clock()
-    schedule = Schedule(int(pairs), float(seconds), "off")
-    print(json.dumps(run_benchmark(BY_NAME[name], schedule, report).document()))
+    print(json.dumps(BY_NAME[name].run(int(pairs), float(seconds), report).document()))
 
 
 def report(message: str) -> None:

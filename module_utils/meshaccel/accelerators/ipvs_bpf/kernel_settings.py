@@ -135,10 +135,11 @@ def make_plan(values: Values | None, observed: Observed, previous: Values) -> Pl
     refuse_overridden(values or {}, observed)
     settings = None if values is None else text_of(values)
     modules = None if values is None else MODULES_TEXT
+    # Our file tells which values are ours, so it goes when they are given back.
     return (
+        *setting({**given_back(values or {}, observed, previous), **(values or {})}, observed),
         *owned_files.writing(SETTINGS_FILE, settings, observed.settings_file),
         *owned_files.writing(MODULES_FILE, modules, observed.modules_file),
-        *setting({**given_back(values or {}, observed, previous), **(values or {})}, observed),
     )
 
 
