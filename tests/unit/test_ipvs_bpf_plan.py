@@ -36,6 +36,7 @@ from tests.unit.simulated_director import Killed, SimulatedDirector
 
 if TYPE_CHECKING:
     from meshaccel.accelerators.ipvs_bpf.desired import Desired
+    from meshaccel.accelerators.ipvs_bpf.state import Observed
     from meshaccel.model import Json, Plan
 
 FIRST, SECOND = ObjectFile("ipvs_bpf.bpf.o", "1" * 16), ObjectFile("ipvs_bpf.bpf.o", "2" * 16)
@@ -68,13 +69,13 @@ def plan(node: SimulatedDirector, desired: Desired) -> Plan:
     return make_plan(desired, resolved(desired, node.surroundings, observed.hold.mode), observed, PATHS)
 
 
-def converge(node: SimulatedDirector, desired: Desired) -> engine.Outcome[object]:
+def converge(node: SimulatedDirector, desired: Desired) -> engine.Outcome[Observed]:
     """Carry a wish out."""
-    return engine.converge(
-        node.observe,
-        lambda seen: make_plan(desired, resolved(desired, node.surroundings, seen.hold.mode), seen, PATHS),
-        node.handlers(),
-    )
+
+    def planned(seen: Observed) -> Plan:
+        return make_plan(desired, resolved(desired, node.surroundings, seen.hold.mode), seen, PATHS)
+
+    return engine.converge(node.observe, planned, node.handlers())
 
 
 def director(desired: Desired | None = None, surroundings: Surroundings = AROUNDS[0]) -> SimulatedDirector:

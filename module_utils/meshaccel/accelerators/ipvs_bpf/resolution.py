@@ -60,7 +60,7 @@ def resolve(desired: Desired, around: Surroundings, selection: Selection, hold: 
     Raises InvalidInput when source ports overlap those that sockets of the node use.
     """
     settings = control_settings(desired, around)
-    if not desired.bpf:
+    if not (desired.present and desired.bpf):
         return Resolved(False, ProgramMode.OFF, settings)
     wished, left_out = choose_devices(desired, around)
     check_ports(wished, around)
