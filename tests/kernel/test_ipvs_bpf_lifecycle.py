@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
     from meshaccel.accelerators.ipvs_bpf.state import Loaded
 
+#: A filter of tc that matches everything.
+SOMEBODY_S = ("u32", "match", "u32", "0", "0", "flowid", "1:1")
+
 
 @pytest.fixture
 def own() -> Iterator[Director]:
@@ -168,11 +171,11 @@ def test_what_somebody_took_away_comes_back(own: Director, spoilt: str) -> None:
 
 def test_somebody_else_s_filters_stay_and_one_in_our_place_is_named(own: Director) -> None:
     own.call("tc", "qdisc", "add", "dev", "c0", "clsact")
-    own.call("tc", "filter", "add", "dev", "c0", "ingress", "prio", "1", "matchall", "action", "pass")
+    own.call("tc", "filter", "add", "dev", "c0", "ingress", "prio", "1", *SOMEBODY_S)
     own.converge()
     own.converge(state="absent")
-    assert "matchall" in own.call("tc", "filter", "show", "dev", "c0", "ingress")
-    own.call("tc", "filter", "add", "dev", "c0", "egress", "prio", "49000", "matchall", "action", "pass")
+    assert "u32" in own.call("tc", "filter", "show", "dev", "c0", "ingress")
+    own.call("tc", "filter", "add", "dev", "c0", "egress", "prio", "49000", *SOMEBODY_S)
     with pytest.raises(ApplyFailed, match="priority 49000") as caught:
         own.converge()
     assert isinstance(caught.value.__cause__, NotOurs)
