@@ -117,7 +117,6 @@ def test_devices_and_services_that_come_and_go_are_followed_without_a_switch(own
     assert {action.kind for action in came.actions} == {
         "ipvs_bpf.write_devices",
         "ipvs_bpf.place",
-        "ipvs_bpf.nft_table",
         "ipvs_bpf.write_services",
     }
     own.namespace.configure([["link", "del", "pod"]])

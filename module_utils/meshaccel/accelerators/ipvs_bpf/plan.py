@@ -4,9 +4,9 @@
 
 Order matters for traffic. A hold is the first thing the kernel is told. What can
 only change while nothing is taken from conntrack comes after a drain. Services
-leave the table before the devices that their packets need; devices are ready, and
-nft knows them, before services enter it. Switching on is last but for the file
-with the wish, and what cannot be undone comes after that.
+leave the table before the devices that their packets need; devices are ready before
+services enter it. Switching on is last but for the file with the wish, and what
+cannot be undone comes after that.
 
 A run that is killed leaves the programs' mode behind: whatever it is, the next
 run goes on from there, as from any other state.
@@ -324,10 +324,9 @@ def place_action(state: DeviceState, attachment: Attachment, summary: str) -> Ac
     )
 
 
-def wished_table(resolved: Resolved, observed: Observed) -> notrack.Table:
-    """Returns the nft table for the devices that masquerade."""
-    low, high = resolved.settings.marks
-    return notrack.Table(low, high, frozenset(resolved.sources), observed.surroundings.conntrack)
+def wished_table(resolved: Resolved, observed: Observed) -> notrack.Table | None:
+    """Returns the nft table; none while there is no conntrack to go past."""
+    return notrack.Table(*resolved.settings.marks) if observed.surroundings.conntrack else None
 
 
 def may_lose_clsact(state: DeviceState) -> bool:
