@@ -38,6 +38,7 @@ def attempt(
 ) -> Iterator[Attempt]:
     """Return what runs the command here: exit code, output and errors. sockops is on again at the end."""
     monkeypatch.setattr(Sockops, "on_this_node", lambda _: node)
+    monkeypatch.setattr(command, "NodePaths", lambda: node.paths)
 
     def run(*arguments: str) -> tuple[int, str, str]:
         code = command.main(list(arguments))
