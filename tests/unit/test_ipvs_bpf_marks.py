@@ -38,10 +38,10 @@ def test_what_the_wish_leaves_open_is_as_kube_proxy_has_it(
 
 
 def test_a_mark_of_kube_proxy_s_that_is_ours_is_refused() -> None:
-    with pytest.raises(InvalidInput, match="0x3000, and 0x2000"):
+    with pytest.raises(InvalidInput, match="0x2000 and 0x3000"):
         resolve(wish(), Surroundings(), of_kube_proxy(0x2000), None)
 
 
 def test_a_mark_that_is_ours_is_refused() -> None:
-    with pytest.raises(InvalidInput, match="0x3000, and 0x1000"):
+    with pytest.raises(InvalidInput, match="0x1000 and 0x3000"):
         wish(mark_accepted=0x1000)

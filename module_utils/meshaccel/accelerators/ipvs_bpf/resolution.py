@@ -62,7 +62,7 @@ def resolve(desired: Desired, around: Surroundings, selection: Selection, hold: 
     """
     settings = control_settings(desired, around, selection.mark_accepted)
     values.check_mark_accepted(settings.mark_accepted, settings.marks)
-    if not desired.bpf:
+    if not (desired.present and desired.bpf):
         return Resolved(False, ProgramMode.OFF, settings)
     wished, left_out = choose_devices(desired, around)
     check_ports(wished, around)
@@ -219,11 +219,12 @@ def why_unreachable(server: RealServer, masquerade: Masquerade, ways: Ways) -> s
         return f"no route leads to {server.address}"
     if route.local:
         return f"{server.address} is this node itself"
-    wish = ways.attached.get(route.device_index)
-    name = ways.names.get(route.device_index, f"device {route.device_index}")
-    if wish is None or wish.source is None:
-        return f"the way to {server.address} is {name}, which is left out"
-    version = 6 if ":" in server.address else 4
-    if masquerade is not Masquerade.NEVER and wish.source.address(version) is None:
-        return f"{name}, the way to {server.address}, has no IPv{version} address to masquerade with"
+    for index in (route.device_index, *route.other_devices):
+        wish = ways.attached.get(index)
+        name = ways.names.get(index, f"device {index}")
+        if wish is None or wish.source is None:
+            return f"the way to {server.address} is {name}, which is left out"
+        version = 6 if ":" in server.address else 4
+        if masquerade is not Masquerade.NEVER and wish.source.address(version) is None:
+            return f"{name}, the way to {server.address}, has no IPv{version} address to masquerade with"
     return ""

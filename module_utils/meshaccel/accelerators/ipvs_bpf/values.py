@@ -183,9 +183,9 @@ def check_mark_accepted(mark: int, bits: tuple[int, int]) -> None:
     taken = bits[0] | bits[1]
     if mark & taken:
         invalid(
-            "ipvs_bpf_mark_bits that are not among those by which a FORWARD chain accepts",
-            f"{taken:#x}, and {mark:#x}",
-            "choose two other bits for ipvs_bpf_mark_bits",
+            "ipvs_bpf_mark_accepted, by default kube-proxy's own mark, without the bits of ipvs_bpf_mark_bits",
+            f"{mark:#x} and {taken:#x}",
+            "choose bits that nobody else uses",
         )
 
 
