@@ -92,8 +92,8 @@ options:
     default: [0x1000, 0x2000]
   mark_accepted:
     description:
-      - Bits of the packet mark that masqueraded requests get as well, and all packets of a session
-        whose first one got to its server, for firewalls that accept by mark what they do not know.
+      - Bits of the packet mark that replies and masqueraded requests get as well, for firewalls that
+        accept by mark; to them nothing of a session is C(ESTABLISHED).
       - By default the one of kube-proxy's own, which its C(KUBE-FORWARD) accepts, where kube-proxy is
         followed, and else none.
     type: raw

@@ -14,33 +14,29 @@ static __always_inline __u32 mark_mask(const struct ipvs_control *settings)
 	return settings->mark_low | settings->mark_high;
 }
 
-/* A reply; and what egress has done, so that a tunnel's or a bridge's own egress leaves it alone. */
+/* What egress, or the fast path, has done, so that a tunnel's or a bridge's own egress leaves it alone. */
 static __always_inline __u32 mark_done(const struct ipvs_control *settings)
 {
 	return settings->mark_low;
 }
 
+/* A reply is what conntrack would know as ESTABLISHED: rules in FORWARD that do not know it accept its bit. */
+static __always_inline __u32 mark_reply(const struct ipvs_control *settings)
+{
+	return settings->mark_low | settings->mark_accepted;
+}
+
+/* One that is masqueraded has the bit too, as kube-proxy's rules would give it. */
 static __always_inline __u32 mark_request(const struct ipvs_control *settings, __u32 flow_flags)
 {
-	return flow_flags & IPVS_FLAG_MASQUERADED ? mark_mask(settings) : settings->mark_high;
+	return flow_flags & IPVS_FLAG_MASQUERADED ? mark_mask(settings) | settings->mark_accepted
+						  : settings->mark_high;
 }
 
 static __always_inline void set_mark(struct __sk_buff *packet, const struct ipvs_control *settings,
 				     __u32 mark)
 {
 	write_mark(packet, (READ_MEMBER(packet, mark) & ~mark_mask(settings)) | mark);
-}
-
-/*
- * The same for what rules of others are to let through as they would what conntrack
- * calls ESTABLISHED or RELATED: a reply in FORWARD above all. A masqueraded client's
- * first packet has the bit as well, as kube-proxy's rules would give it; that of any
- * other is judged without.
- */
-static __always_inline void set_mark_accepted(struct __sk_buff *packet,
-					      const struct ipvs_control *settings, __u32 mark)
-{
-	set_mark(packet, settings, mark | settings->mark_accepted);
 }
 
 /*

@@ -160,17 +160,14 @@ def repeat(action: Callable[[Host, str, int], None], lab: Lab, times: int) -> di
 
 @pytest.mark.parametrize(("action", "times"), [(finish, 500), (reset, 200)])
 def test_a_client_that_uses_its_port_again_at_once(
-    director: AcceleratedDirector,
-    record_property: Callable[[str, object], None],
-    action: Callable[[Host, str, int], None],
-    times: int,
+    director: AcceleratedDirector, action: Callable[[Host, str, int], None], times: int
 ) -> None:
     director.converge(mode="native")
     found = {"native": repeat(action, director.lab, times // 2)}
     for name, fast_path in (("slow", False), ("fast", True)):
         director.converge(fast_path=fast_path)
         found[name] = repeat(action, director.lab, times)
-    record_property(f"{action.__name__} {times} times", found)
+    print(f"{action.__name__} {times} times:", found)
     for name in ("slow", "fast"):
         assert found[name]["errors"] == [], found
         assert found[name]["slowest"] < 1.0, found
