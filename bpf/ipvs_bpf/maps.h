@@ -68,6 +68,8 @@ struct note {
 	struct ipvs_flow_key request;
 	struct ipvs_flow_key aged;
 	bool has_request;
+	/* `aged` is a translation that its session has left. */
+	bool has_left;
 };
 
 struct {

@@ -28,8 +28,30 @@ static __always_inline __u32 mark_request(const struct ipvs_control *settings, _
 static __always_inline void set_mark(struct __sk_buff *packet, const struct ipvs_control *settings,
 				     __u32 mark)
 {
-	write_mark(packet, (READ_MEMBER(packet, mark) & ~mark_mask(settings)) | mark |
-				   settings->mark_accepted);
+	write_mark(packet, (READ_MEMBER(packet, mark) & ~mark_mask(settings)) | mark);
+}
+
+/*
+ * The same for what FORWARD is to let through as it would what conntrack calls
+ * ESTABLISHED or RELATED, and a masqueraded client's first packet, as kube-proxy's
+ * own rule does. Any other's first packet is judged by the other rules there.
+ */
+static __always_inline void set_mark_accepted(struct __sk_buff *packet,
+					      const struct ipvs_control *settings, __u32 mark)
+{
+	set_mark(packet, settings, mark | settings->mark_accepted);
+}
+
+/*
+ * FORWARD lies behind the packet. A tunnel's own packet inherits the mark, and
+ * kube-proxy's rules would masquerade it, so that bit goes, as it does there.
+ */
+static __always_inline void set_mark_done(struct __sk_buff *packet,
+					  const struct ipvs_control *settings)
+{
+	__u32 others = ~(mark_mask(settings) | settings->mark_accepted);
+
+	write_mark(packet, (READ_MEMBER(packet, mark) & others) | mark_done(settings));
 }
 
 #endif

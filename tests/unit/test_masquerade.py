@@ -175,6 +175,20 @@ def test_each_kind_of_service(service: AddressKey, expected: Masquerade) -> None
 
 
 @pytest.mark.parametrize(
+    ("rule", "mark"),
+    [
+        ("-A KUBE-MARK-MASQ -j MARK --set-xmark 0x4000/0x4000", 0x4000),
+        ("-A KUBE-MARK-MASQ -j MARK --set-xmark 0x80/0x80", 0x80),
+        ("-A KUBE-MARK-MASQ -j LOG", 0),
+        ("-A KUBE-MARK-DROP -j MARK --set-xmark 0x8000/0x8000", 0),
+    ],
+)
+def test_the_mark_is_that_of_its_masquerade_chain(rule: str, mark: int) -> None:
+    chains = kube_proxy.parse_chains(f":KUBE-SERVICES - [0:0]\n:KUBE-MARK-MASQ - [0:0]\n{rule}\n")
+    assert decide([], State({}, {4: {}, 6: chains})).mark == mark
+
+
+@pytest.mark.parametrize(
     ("service", "words"),
     [
         pytest.param(FILTERED, "loadBalancerSourceRanges", id="source-ranges"),
@@ -280,7 +294,7 @@ def test_ten_thousand_services_are_decided_by_kind() -> None:
     entries = "".join(f"add KUBE-CLUSTER-IP {each.address},tcp:80\n" for each in services)
     decisions = decide(services, state(OF_NETWORK, sets=SETS + entries))
     assert decisions == Decisions(
-        dict.fromkeys(services, Masquerade.REMOTE), {}, ("10.244.0.0/16", "fd00:244::/56")
+        dict.fromkeys(services, Masquerade.REMOTE), {}, ("10.244.0.0/16", "fd00:244::/56"), 0x4000
     )
 
 

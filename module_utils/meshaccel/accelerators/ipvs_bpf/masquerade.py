@@ -40,6 +40,8 @@ class Decisions:
     masquerade: Mapping[AddressKey, Masquerade]
     native: Mapping[AddressKey, str]
     local_networks: tuple[str, ...]
+    #: The bit of the packet mark that kube-proxy masquerades by, and accepts in FORWARD.
+    mark: int = 0
 
 
 #: What the rules ask of a service: its protocol, and kube-proxy's sets that it is in.
@@ -63,7 +65,7 @@ def decide(services: Iterable[AddressKey], state: State, overrides: Overrides = 
             masquerade[service] = decision
         else:
             native[service] = decision
-    return Decisions(masquerade, native, overrides.local_networks or named)
+    return Decisions(masquerade, native, overrides.local_networks or named, mark_of(state))
 
 
 def networks_of(chains: Chains) -> tuple[str, ...]:
@@ -72,6 +74,14 @@ def networks_of(chains: Chains) -> tuple[str, ...]:
     options = (option for rule in rules for option in rule.options)
     named = {option.words[0] for option in options if option.name == "-s" and option.words}
     return tuple(sorted(named - LOOPBACK_NETWORKS))
+
+
+def mark_of(state: State) -> int:
+    """Returns the bit that KUBE-MARK-MASQ sets (--iptables-masquerade-bit); 0 when no rule of it does."""
+    rules = (rule for chains in state.chains.values() for rule in chains.get(MASQUERADE_CHAIN, ()))
+    options = (option for rule in rules if rule.target == "MARK" for option in rule.options)
+    words = (option.words[0] for option in options if option.name == "--set-xmark" and option.words)
+    return next((int(word.partition("/")[0], 16) for word in words), 0)
 
 
 class Members:

@@ -14,7 +14,7 @@ from ...holds import held
 from ...ipvs.model import AddressKey, RealServer, VirtualService
 from ...model import Mode
 from ...system.route_netlink import Link, Route
-from . import devices
+from . import devices, values
 from .desired import Desired
 from .devices import DeviceWish
 from .layout import DEVICES, PROTOCOL_NUMBERS, IpAddress, IpNetwork, Masquerade, ProgramMode
@@ -57,9 +57,11 @@ class Resolved:
 def resolve(desired: Desired, around: Surroundings, selection: Selection, hold: Mode | None) -> Resolved:
     """Finds devices and services of a wish, and applies what an operator holds.
 
-    Raises InvalidInput when source ports overlap those that sockets of the node use.
+    Raises InvalidInput when source ports overlap those that sockets of the node use,
+    or mark bits that of kube-proxy.
     """
-    settings = control_settings(desired, around)
+    settings = control_settings(desired, around, selection.mark_accepted)
+    values.check_mark_accepted(settings.mark_accepted, settings.marks)
     if not (desired.present and desired.bpf):
         return Resolved(False, ProgramMode.OFF, settings)
     wished, left_out = choose_devices(desired, around)
@@ -86,8 +88,11 @@ def resolve(desired: Desired, around: Surroundings, selection: Selection, hold: 
     )
 
 
-def control_settings(desired: Desired, around: Surroundings) -> Settings:
-    """Returns what the programs are told, with the timeouts that IPVS itself has."""
+def control_settings(desired: Desired, around: Surroundings, mark_accepted: int) -> Settings:
+    """Returns what the programs are told, with the timeouts that IPVS itself has.
+
+    ``mark_accepted`` is for a wish that leaves it open.
+    """
     timeouts = around.timeouts
     shortest = min(timeouts.tcp, timeouts.tcp_fin, timeouts.udp)
     refresh = max(1, min(SLOWEST_REFRESH_SECONDS, shortest // REFRESHES_WITHIN_TIMEOUT))
@@ -95,7 +100,7 @@ def control_settings(desired: Desired, around: Surroundings) -> Settings:
     return Settings(
         mark_low=low,
         mark_high=high,
-        mark_accepted=desired.mark_accepted,
+        mark_accepted=mark_accepted if desired.mark_accepted is None else desired.mark_accepted,
         fast_path_seconds=refresh if desired.fast_path else 0,
         legacy_seconds=LEGACY_SECONDS,
         tcp_seconds=timeouts.tcp,
