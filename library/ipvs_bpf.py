@@ -93,7 +93,7 @@ options:
   mark_accepted:
     description:
       - Bits of the packet mark that masqueraded requests get as well, and all packets of a session
-        whose first one was forwarded, for firewalls that accept by mark what they do not know.
+        whose first one got to its server, for firewalls that accept by mark what they do not know.
       - By default the one of kube-proxy's own, which its C(KUBE-FORWARD) accepts, where kube-proxy is
         followed, and else none.
     type: raw

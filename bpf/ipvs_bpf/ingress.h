@@ -102,7 +102,7 @@ static __always_inline int take_error_about_request(struct __sk_buff *packet,
 	return TC_ACT_SHOT;
 }
 
-/* Egress has seen a request that has a backend, so FORWARD has let it through. */
+/* Egress has seen a request that has a backend, so the rules of others have let it through. */
 static __always_inline void mark_as_request(struct __sk_buff *packet,
 					    const struct ipvs_control *settings,
 					    const struct ipvs_flow *request)

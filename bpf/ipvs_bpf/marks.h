@@ -32,9 +32,10 @@ static __always_inline void set_mark(struct __sk_buff *packet, const struct ipvs
 }
 
 /*
- * The same for what FORWARD is to let through as it would what conntrack calls
- * ESTABLISHED or RELATED, and a masqueraded client's first packet, as kube-proxy's
- * own rule does. Any other's first packet is judged by the other rules there.
+ * The same for what rules of others are to let through as they would what conntrack
+ * calls ESTABLISHED or RELATED: a reply in FORWARD above all. A masqueraded client's
+ * first packet has the bit as well, as kube-proxy's rules would give it; that of any
+ * other is judged without.
  */
 static __always_inline void set_mark_accepted(struct __sk_buff *packet,
 					      const struct ipvs_control *settings, __u32 mark)
@@ -43,8 +44,8 @@ static __always_inline void set_mark_accepted(struct __sk_buff *packet,
 }
 
 /*
- * FORWARD lies behind the packet. A tunnel's own packet inherits the mark, and
- * kube-proxy's rules would masquerade it, so that bit goes, as it does there.
+ * The rules of others lie behind the packet. A tunnel's own packet inherits the mark,
+ * and kube-proxy's would masquerade it, so that bit goes, as they have it go.
  */
 static __always_inline void set_mark_done(struct __sk_buff *packet,
 					  const struct ipvs_control *settings)

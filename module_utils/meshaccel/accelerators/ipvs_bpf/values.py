@@ -183,7 +183,7 @@ def check_mark_accepted(mark: int, bits: tuple[int, int]) -> None:
     taken = bits[0] | bits[1]
     if mark & taken:
         invalid(
-            "ipvs_bpf_mark_accepted (by default kube-proxy's mark) without the bits of ipvs_bpf_mark_bits",
+            "ipvs_bpf_mark_accepted, by default kube-proxy's mark, without the bits of ipvs_bpf_mark_bits",
             f"{mark:#x} and {taken:#x}",
             "choose bits that nobody else uses",
         )
