@@ -183,7 +183,9 @@ def medians(samples: Iterable[Mapping[str, float]]) -> Figures:
 def spread_of(samples: list[Mapping[str, float]] | list[Figures]) -> Figures:
     """Return by how much each figure varies, as a part of its median, of those that all samples have."""
     values = {key: [sample[key] for sample in samples] for key in common_keys(samples)}
-    return {key: (max(found) - min(found)) / median(found) for key, found in values.items() if any(found)}
+    return {
+        key: (max(found) - min(found)) / abs(median(found)) for key, found in values.items() if median(found)
+    }
 
 
 def ratio_of(baseline: Mapping[str, float], on: Mapping[str, float]) -> Figures:

@@ -174,13 +174,13 @@ def test_a_device_that_a_pattern_leaves_out_is_left_after_a_drain() -> None:
 def test_a_new_device_and_its_services_need_no_switch() -> None:
     node = director(BPF, AROUNDS[2])
     node.surroundings = AROUNDS[0]
-    assert kinds(plan(node, BPF)) == ["write_devices", "place", "nft_table", "write_services"]
+    assert kinds(plan(node, BPF)) == ["write_devices", "place", "write_services"]
 
 
 def test_services_leave_before_the_device_that_they_need() -> None:
     node = director(BPF)
     node.surroundings = AROUNDS[2]
-    assert kinds(plan(node, BPF)) == ["write_services", "write_devices", "nft_table"]
+    assert kinds(plan(node, BPF)) == ["write_services", "write_devices"]
 
 
 @pytest.mark.parametrize("held", [Mode.OFF, Mode.DRAIN])

@@ -19,6 +19,7 @@ from meshaccel.accelerators.ipvs_bpf.masquerade import Decisions
 from meshaccel.accelerators.ipvs_bpf.selection import select
 from meshaccel.accelerators.ipvs_bpf.values import parse_address, parse_network
 from meshaccel.errors import InvalidInput
+from meshaccel.ipvs import applications
 from meshaccel.ipvs.model import AddressKey, RealServer, VirtualService
 from meshaccel.ipvs.timeouts import Timeouts
 from meshaccel.model import Mode
@@ -39,6 +40,8 @@ from tests.unit.ipvs_bpf_scenarios import (
 )
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from meshaccel.model import Json
 
 OF_A_MARK = WEB._replace(firewall_mark=7, protocol=None, address=None, port=None)
@@ -115,6 +118,17 @@ def test_services_are_taken_whose_servers_can_all_be_reached() -> None:
 def test_other_services_stay_native(service: VirtualService, reason: str) -> None:
     found = resolved(wish(), around(services=(service,)))
     assert (found.services, list(found.native.values())) == ({}, [reason])
+
+
+def test_what_an_application_of_ipvs_takes_part_in_stays_native() -> None:
+    listing = "prot port    usecnt name\nTCP  80      0      ftp              \n"
+    found = resolved(wish(), around(applications=applications.parse(listing)))
+    assert found.native[str(WEB)] == "IPVS changes the contents of its packets (ftp)"
+    assert DNS.key in found.services
+
+
+def test_without_applications_there_are_none(tmp_path: Path) -> None:
+    assert applications.read(str(tmp_path / "ip_vs_app")) == {}
 
 
 def test_of_a_route_with_several_gateways_each_device_counts() -> None:

@@ -68,10 +68,11 @@ def resolve(desired: Desired, around: Surroundings, selection: Selection, hold: 
     check_ports(wished, around)
     by_index = {wish.link.index: wish for wish in wished}
     names = {link.index: link.name for link in around.links}
+    ways = Ways(around.routes, by_index, names)
     native = dict(selection.native)
     services: dict[AddressKey, Masquerade] = {}
     for service, masquerade in selection.services:
-        reason = why_native(service, masquerade, Ways(around.routes, by_index, names))
+        reason = why_native(service, around) or first_unreachable(service, masquerade, ways)
         if reason:
             native[str(service)] = reason
         elif isinstance(service.key, AddressKey):
@@ -197,8 +198,8 @@ class Ways:
     names: Mapping[int, str]
 
 
-def why_native(service: VirtualService, masquerade: Masquerade, ways: Ways) -> str:
-    """Returns why a service stays native; nothing when it can be taken."""
+def why_native(service: VirtualService, around: Surroundings) -> str:
+    """Returns why a service stays native for what it is; nothing when it can be taken."""
     if service.firewall_mark is not None:
         return "it is one of a firewall mark"
     if service.protocol not in PROTOCOL_NUMBERS:
@@ -208,6 +209,12 @@ def why_native(service: VirtualService, masquerade: Masquerade, ways: Ways) -> s
     others = sorted({server.forwarding for server in service.servers} - {"masquerade"})
     if others:
         return f"forwarding by {' and '.join(others).replace('_', ' ')} needs no conntrack"
+    application = around.applications.get((service.protocol, service.port or 0))
+    return f"IPVS changes the contents of its packets ({application})" if application else ""
+
+
+def first_unreachable(service: VirtualService, masquerade: Masquerade, ways: Ways) -> str:
+    """Returns why a service stays native for where its servers are; nothing when it can be taken."""
     reasons = (why_unreachable(server, masquerade, ways) for server in service.servers)
     return next((reason for reason in reasons if reason), "")
 
