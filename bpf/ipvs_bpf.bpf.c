@@ -50,8 +50,12 @@ static __always_inline int egress(struct __sk_buff *packet, __u32 network)
 {
 	const struct ipvs_control *settings = settings_for(packet);
 
-	if (!settings || (READ_MEMBER(packet, mark) & mark_mask(settings)) == mark_done(settings))
+	if (!settings)
 		return TC_ACT_UNSPEC;
+	if ((READ_MEMBER(packet, mark) & mark_mask(settings)) == mark_done(settings)) {
+		set_mark_done(packet, settings);
+		return TC_ACT_UNSPEC;
+	}
 	if (READ_MEMBER(packet, protocol) == bpf_htons(ETH_P_IP))
 		return send_out(packet, settings, network, false);
 	if (READ_MEMBER(packet, protocol) == bpf_htons(ETH_P_IPV6))

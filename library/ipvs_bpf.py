@@ -92,10 +92,11 @@ options:
     default: [0x1000, 0x2000]
   mark_accepted:
     description:
-      - Bits of the packet mark that forwarded packets of sessions get as well, for firewalls that
-        accept by mark.
+      - Bits of the packet mark that masqueraded requests get as well, and all packets of a session
+        whose first one got to its server, for firewalls that accept by mark what they do not know.
+      - By default the one of kube-proxy's own, which its C(KUBE-FORWARD) accepts, where kube-proxy is
+        followed, and else none.
     type: raw
-    default: 0
   maximum_sessions:
     description:
       - Sessions the table has room for; more stay with conntrack. A change drains and replaces the
@@ -212,7 +213,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "devices": {"type": "list", "elements": "str", "default": ["*"]},
     "source_addresses": {"type": "dict", "default": {}},
     "mark_bits": {"type": "list", "elements": "raw", "default": [0x1000, 0x2000]},
-    "mark_accepted": {"type": "raw", "default": 0},
+    "mark_accepted": {"type": "raw"},
     "maximum_sessions": {"type": "int", "default": 65536},
     "observe_seconds": {"type": "int", "default": 3},
     "drain_seconds": {"type": "int", "default": 300},

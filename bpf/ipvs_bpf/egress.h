@@ -45,6 +45,36 @@ static __always_inline int give_up(const struct ipvs_flow_key *key)
 }
 
 /*
+ * IPVS has chosen another backend for a session, for the one before is gone. Late
+ * answers of that one still find their way, until what is left of it has aged.
+ */
+static __always_inline void leave_backend(const struct headers *found,
+					  const struct ipvs_flow_key *key,
+					  const struct ipvs_flow *request)
+{
+	struct note *note = own_note();
+
+	if (!note || !has_backend(request) ||
+	    (request->new_destination_port == found->flow.destination_port &&
+	     same_address(&request->new_destination, &found->flow.destination)))
+		return;
+	note->aged = translation_of(key, request);
+	note->has_left = true;
+}
+
+/* Ends the program; what its packet's session has left begins to age. */
+static __always_inline int pass_and_age_left(struct __sk_buff *packet, int verdict)
+{
+	struct note *note = own_note();
+
+	if (verdict != TC_ACT_UNSPEC || !note || !note->has_left)
+		return verdict;
+	note->has_left = false;
+	bpf_tail_call(packet, &ageing, 0);
+	return TC_ACT_UNSPEC;
+}
+
+/*
  * Tells the request and the reply of each other, so that the fast path knows all
  * and the session ends as one. Returns whether the request was found.
  */
@@ -63,6 +93,7 @@ static __always_inline bool link_session(const struct headers *found,
 	reply = bpf_map_lookup_elem(&flows, &reply_key);
 	if (!reply || !is_reply_for(reply, &found->flow))
 		return false;
+	leave_backend(found, key, request);
 	translation->new_destination = key->destination;
 	translation->new_destination_port = key->destination_port;
 	reply->new_source = key->destination;
@@ -87,7 +118,7 @@ static __always_inline int send(struct __sk_buff *packet, const struct ipvs_cont
 {
 	struct ends after = ends_of(&found->flow);
 
-	set_mark(packet, settings, mark_done(settings));
+	set_mark_done(packet, settings);
 	if (!(translation->flags & IPVS_FLAG_MASQUERADED))
 		return TC_ACT_UNSPEC;
 	after.source = translation->new_source;
@@ -128,6 +159,18 @@ static __always_inline bool make_reply(struct __sk_buff *packet,
 	return translation->new_source_port;
 }
 
+/* Whether a backend takes two translations of a client for the same; the second may be none. */
+static __always_inline bool is_same_client(const struct ipvs_flow *made,
+					   const struct ipvs_flow *translation)
+{
+	return translation && translation->new_source_port == made->new_source_port &&
+	       same_address(&translation->new_source, &made->new_source);
+}
+
+/*
+ * Two packets of a client may come at once, on two CPUs, as a resolver's two
+ * questions do. The translation is that of the faster one, and both go by it.
+ */
 static __always_inline int begin_session(struct __sk_buff *packet,
 					 const struct ipvs_control *settings,
 					 const struct headers *found,
@@ -141,26 +184,26 @@ static __always_inline int begin_session(struct __sk_buff *packet,
 		.kind = IPVS_FLOW_TRANSLATION,
 	};
 	struct ipvs_flow *translation;
+	long failed;
 	int verdict;
 
 	if (!make_reply(packet, settings, found, &made, masqueraded, now, ipv6))
 		return give_up(request);
-	if (bpf_map_update_elem(&flows, &found->flow, &made, BPF_NOEXIST)) {
+	failed = bpf_map_update_elem(&flows, &found->flow, &made, BPF_NOEXIST);
+	translation = bpf_map_lookup_elem(&flows, &found->flow);
+	if (failed && !is_same_client(&made, translation)) {
 		struct ipvs_flow_key reply =
 			reply_to(&found->flow.destination, found->flow.destination_port, &made,
 				 found->flow.protocol);
 
-		/* Full; or another CPU was faster with the same packet, sent again: then that one goes. */
 		bpf_map_delete_elem(&flows, &reply);
-		return bpf_map_lookup_elem(&flows, &found->flow) ? TC_ACT_SHOT : give_up(request);
 	}
-	if (masqueraded)
-		COUNT(masqueraded);
-	translation = bpf_map_lookup_elem(&flows, &found->flow);
 	if (!translation)
-		return TC_ACT_SHOT;
+		return failed ? give_up(request) : TC_ACT_SHOT;
+	if (masqueraded && !failed)
+		COUNT(masqueraded);
 	if (link_session(found, request, translation, now))
-		return send(packet, settings, found, translation, ipv6);
+		return pass_and_age_left(packet, send(packet, settings, found, translation, ipv6));
 	/* Noted on no CPU: it came another way. Its flows then age by themselves. */
 	verdict = send(packet, settings, found, translation, ipv6);
 	return verdict == TC_ACT_UNSPEC ? pass_and_age(packet, &found->flow) : verdict;
@@ -228,9 +271,10 @@ static __always_inline int send_flow(struct __sk_buff *packet, const struct ipvs
 	translation->last_seen = now;
 	if (found->tcp_flags & (TCP_FINISH | TCP_RESET))
 		tell_end(found, translation);
-	if (request)
-		link_session(found, request, translation, now);
-	return send(packet, settings, found, translation, ipv6);
+	if (!request)
+		return send(packet, settings, found, translation, ipv6);
+	link_session(found, request, translation, now);
+	return pass_and_age_left(packet, send(packet, settings, found, translation, ipv6));
 }
 
 /* The first fragment has taken its port to the backend; those behind it take the address. */
@@ -242,7 +286,7 @@ static __always_inline int send_fragment(struct __sk_buff *packet,
 	const struct ipvs_device *device = device_of(packet, ipv6);
 	struct ends after = ends_of(&found->flow);
 
-	set_mark(packet, settings, mark_done(settings));
+	set_mark_done(packet, settings);
 	if (!masqueraded && !is_hairpin(found))
 		return TC_ACT_UNSPEC;
 	if (!device) {
@@ -270,7 +314,7 @@ static __always_inline int send_error(struct __sk_buff *packet, const struct ipv
 	after.destination = translation->new_source;
 	after.ports.destination = translation->new_source_port;
 	COUNT(errors_outward);
-	set_mark(packet, settings, mark_done(settings));
+	set_mark_done(packet, settings);
 	if (rewrite_about(packet, found, &after, ipv6))
 		return TC_ACT_UNSPEC;
 	COUNT(dropped_rewrite_failed);

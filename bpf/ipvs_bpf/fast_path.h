@@ -117,7 +117,7 @@ static __always_inline int fast_path(struct __sk_buff *packet, const struct ipvs
 		COUNT(dropped_rewrite_failed);
 		return TC_ACT_SHOT;
 	}
-	set_mark(packet, settings, mark_done(settings));
+	set_mark_done(packet, settings);
 	return bpf_redirect_neigh(output_device, &next_hop, sizeof(next_hop), 0);
 }
 

@@ -44,7 +44,7 @@ static __always_inline int take_fragment(struct __sk_buff *packet,
 		return TC_ACT_UNSPEC;
 	COUNT(fragments_inward);
 	after.destination = fragment->new_destination;
-	set_mark(packet, settings, fragment->mark);
+	set_mark_accepted(packet, settings, fragment->mark);
 	if (rewrite(packet, found, &after, false, false, ipv6))
 		return TC_ACT_UNSPEC;
 	COUNT(dropped_rewrite_failed);
@@ -95,11 +95,24 @@ static __always_inline int take_error_about_request(struct __sk_buff *packet,
 						    const struct ipvs_flow *reply, const bool ipv6)
 {
 	COUNT(errors_inward);
-	set_mark(packet, settings, mark_done(settings));
+	set_mark_accepted(packet, settings, mark_done(settings));
 	if (ipv6 ? give_error_ipv6(packet, found, reply) : give_error_ipv4(packet, found, reply))
 		return TC_ACT_UNSPEC;
 	COUNT(dropped_rewrite_failed);
 	return TC_ACT_SHOT;
+}
+
+/* Egress has seen a request that has a backend, so the rules of others have let it through. */
+static __always_inline void mark_as_request(struct __sk_buff *packet,
+					    const struct ipvs_control *settings,
+					    const struct ipvs_flow *request)
+{
+	__u32 mark = mark_request(settings, request->flags);
+
+	if (request->flags & IPVS_FLAG_MASQUERADED || has_backend(request))
+		set_mark_accepted(packet, settings, mark);
+	else
+		set_mark(packet, settings, mark);
 }
 
 /* An error about a packet of a session, from either side; IPVS rewrites what is its part. */
@@ -115,7 +128,7 @@ static __always_inline int take_error(struct __sk_buff *packet, const struct ipv
 		return take_error_about_request(packet, settings, found, flow, ipv6);
 	if (flow->kind == IPVS_FLOW_REQUEST) {
 		COUNT(errors_inward);
-		set_mark(packet, settings, mark_request(settings, flow->flags));
+		mark_as_request(packet, settings, flow);
 	}
 	return TC_ACT_UNSPEC;
 }
@@ -134,7 +147,7 @@ static __always_inline int take_reply(struct __sk_buff *packet, const struct ipv
 		if (verdict != TC_ACT_UNSPEC)
 			return verdict;
 	}
-	set_mark(packet, settings, mark_done(settings));
+	set_mark_accepted(packet, settings, mark_done(settings));
 	if (!(reply->flags & IPVS_FLAG_MASQUERADED))
 		return TC_ACT_UNSPEC;
 	if (found->fragmented)
@@ -173,7 +186,7 @@ static __always_inline int take_request(struct __sk_buff *packet,
 	}
 	if (!(request->flags & IPVS_FLAG_LINKED))
 		note_request(&found->flow);
-	set_mark(packet, settings, mark_request(settings, request->flags));
+	mark_as_request(packet, settings, request);
 	return TC_ACT_UNSPEC;
 }
 
@@ -234,7 +247,7 @@ static __always_inline int take_unknown(struct __sk_buff *packet,
 	COUNT(sessions);
 	__sync_fetch_and_add(&service->sessions, 1);
 	note_request(&found->flow);
-	set_mark(packet, settings, mark_request(settings, flow.flags));
+	mark_as_request(packet, settings, &flow);
 	return pass_and_age(packet, &found->flow);
 }
 

@@ -45,7 +45,6 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, IPVS_SESSIONS_DEFAULT *IPVS_FLOWS_PER_SESSION);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, struct ipvs_flow_key);
 	__type(value, struct ipvs_flow);
 } flows SEC(".maps");
@@ -69,6 +68,8 @@ struct note {
 	struct ipvs_flow_key request;
 	struct ipvs_flow_key aged;
 	bool has_request;
+	/* `aged` is a translation that its session has left. */
+	bool has_left;
 };
 
 struct {

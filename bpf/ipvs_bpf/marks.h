@@ -28,8 +28,31 @@ static __always_inline __u32 mark_request(const struct ipvs_control *settings, _
 static __always_inline void set_mark(struct __sk_buff *packet, const struct ipvs_control *settings,
 				     __u32 mark)
 {
-	write_mark(packet, (READ_MEMBER(packet, mark) & ~mark_mask(settings)) | mark |
-				   settings->mark_accepted);
+	write_mark(packet, (READ_MEMBER(packet, mark) & ~mark_mask(settings)) | mark);
+}
+
+/*
+ * The same for what rules of others are to let through as they would what conntrack
+ * calls ESTABLISHED or RELATED: a reply in FORWARD above all. A masqueraded client's
+ * first packet has the bit as well, as kube-proxy's rules would give it; that of any
+ * other is judged without.
+ */
+static __always_inline void set_mark_accepted(struct __sk_buff *packet,
+					      const struct ipvs_control *settings, __u32 mark)
+{
+	set_mark(packet, settings, mark | settings->mark_accepted);
+}
+
+/*
+ * The rules of others lie behind the packet. A tunnel's own packet inherits the mark,
+ * and kube-proxy's would masquerade it, so that bit goes, as they have it go.
+ */
+static __always_inline void set_mark_done(struct __sk_buff *packet,
+					  const struct ipvs_control *settings)
+{
+	__u32 others = ~(mark_mask(settings) | settings->mark_accepted);
+
+	write_mark(packet, (READ_MEMBER(packet, mark) & others) | mark_done(settings));
 }
 
 #endif

@@ -88,6 +88,7 @@ static __always_inline bool rewrite_transport(struct __sk_buff *packet, const st
 	__u64 flags = udp ? BPF_F_MARK_MANGLED_0 : 0;
 	struct ports before = {found->flow.source_port, found->flow.destination_port};
 	__u32 ports = fold_to_32(word_difference(ports_word(&before), ports_word(&after->ports)));
+	struct ports *written;
 
 	if (!change_pseudo_header(packet, checksum_at, fold_to_32(addresses), flags, ipv6))
 		return false;
@@ -95,8 +96,11 @@ static __always_inline bool rewrite_transport(struct __sk_buff *packet, const st
 		return true;
 	if (bpf_l4_csum_replace(packet, checksum_at, 0, ports, flags))
 		return false;
-	return !bpf_skb_store_bytes(packet, found->transport, &after->ports, sizeof(after->ports),
-				    0);
+	written = header_at(packet, found->transport, sizeof(*written));
+	if (!written)
+		return false;
+	*written = after->ports;
+	return true;
 }
 
 static __always_inline bool rewrite_ipv4(struct __sk_buff *packet, const struct headers *found,

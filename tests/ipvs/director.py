@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 from meshaccel.accelerators.ipvs_bpf import observe, sessions
-from meshaccel.accelerators.ipvs_bpf.service import IpvsBpf
+from meshaccel.accelerators.ipvs_bpf.service import IpvsBpf, IpvsResult
+from meshaccel.system import systemd
 from meshaccel.system.network_namespaces import entered
 from tests.support.accelerator import node_paths
 from tests.support.bpffs import own_bpffs
@@ -18,7 +19,7 @@ from tests.support.directories import temporary_directory
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from meshaccel.engine import Result
+    from meshaccel.accelerators.ipvs_bpf.sessions import Table
     from tests.ipvs.lab import Lab
 
 OBJECT = Path(__file__).resolve().parents[2] / "build" / "bpf" / "ipvs_bpf.bpf.o"
@@ -34,20 +35,24 @@ class AcceleratedDirector:
     service: IpvsBpf
     settings: dict[str, Any] = field(default_factory=dict)
 
-    def converge(self, **changes: object) -> Result:
+    def converge(self, **changes: object) -> IpvsResult:
         """Make it as wished: `settings`, and for this once `changes`; role variables without their prefix."""
         wish = self.service.parse({"mode": "bpf", "follow": "all", **QUICK, **self.settings, **changes})
         with self.inside():
             return self.service.converge(wish)
 
-    def remove(self) -> Result:
-        """Take it off."""
-        return self.converge(state="absent")
+    def remove(self) -> IpvsResult:
+        """Take it off, with whatever is still open."""
+        return self.converge(state="absent", drain_seconds=0)
 
     def sessions(self) -> list[sessions.Session]:
         """Return the sessions in the table, by the product's own reading."""
+        return list(sessions.sessions(self.flows()))
+
+    def flows(self) -> Table:
+        """Return the table of flows."""
         with self.inside():
-            return list(sessions.sessions(sessions.read(observe.places(self.service.paths))))
+            return sessions.read(observe.places(self.service.paths))
 
     @contextlib.contextmanager
     def inside(self) -> Iterator[None]:
@@ -63,7 +68,7 @@ def accelerated_director(lab: Lab, **settings: object) -> Iterator[AcceleratedDi
         temporary_directory("director") as name,
         own_bpffs() as bpffs,
         # Its unit is the machine's, while this installation is a test's.
-        mock.patch.object(observe.systemd, "running", return_value=False),
+        mock.patch.object(systemd, "running", return_value=False),
     ):
         service = IpvsBpf(node_paths(Path(name), bpffs), str(OBJECT))
         director = AcceleratedDirector(lab, service, settings)

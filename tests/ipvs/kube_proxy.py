@@ -80,10 +80,14 @@ class KubeProxy:
         """Write everything into a namespace that has nothing of it yet."""
         self.bind_addresses(namespace)
         namespace.run(["ipset", "restore"], standard_input=self.sets())
-        namespace.run(["iptables-restore", "--noflush"], standard_input=self.rules(4))
-        namespace.run(["ip6tables-restore", "--noflush"], standard_input=self.rules(6))
+        self.write_rules(namespace)
         namespace.run(["ipvsadm", "-R"], standard_input=self.virtual_services())
         namespace.run(["sysctl", "-q", "-w", *(f"{name}={value}" for name, value in SYSCTLS.items())])
+
+    def write_rules(self, namespace: NetworkNamespace) -> None:
+        """Write the rules alone, as into a namespace whose rules somebody has flushed."""
+        namespace.run(["iptables-restore", "--noflush"], standard_input=self.rules(4))
+        namespace.run(["ip6tables-restore", "--noflush"], standard_input=self.rules(6))
 
     def bind_addresses(self, namespace: NetworkNamespace) -> None:
         """Give the node the addresses of the services, on a device that nothing is sent by."""

@@ -143,6 +143,10 @@ class Lab:
         """Take the director's end of a host's link away, as when a pod goes; its namespace stays."""
         self.director.run(["ip", "link", "delete", host.device])
 
+    def restore_host(self, host: Host) -> None:
+        """Link a host that was removed by a new wire, as when a pod comes back with its address."""
+        connect(self._director_end(host, host.device), _host_end(host, HOST_DEVICE))
+
     # ---- inside ----
 
     def _director_end(self, host: Host, device: str) -> Attachment:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from meshaccel.system.network_namespaces import entered
 from tests.demo.load import LoadResult, parse_wrk, wrk_command
 from tests.ipvs.kube_proxy import endpoint_text
 from tests.support.directories import temporary_directory
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from tests.ipvs.lab import Host
 
 ECHO_PORT, SINK_PORT, HTTP_PORT = 5000, 5001, 8080
+ANSWER_SECONDS = 20.0
 GRACE_SECONDS = 30.0
 """What a client may take to start and to end beside its own time, in a guest."""
 NGINX = """\
@@ -81,6 +84,18 @@ def wrk(host: Host, address: str, port: int, seconds: int, connections: int = 8)
     """Load an HTTP server from a host."""
     command = wrk_command(f"http://{endpoint_text(address, port)}/", seconds, connections)
     return parse_wrk(host.namespace.run(command, timeout=seconds + GRACE_SECONDS))
+
+
+@contextlib.contextmanager
+def connected(host: Host, address: str, port: int) -> Iterator[socket.socket]:
+    """Have a TCP connection of a host; reading raises TimeoutError after ANSWER_SECONDS."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with entered(str(host.namespace.path)):
+        connection = socket.socket(family, socket.SOCK_STREAM)
+    with connection:
+        connection.settimeout(ANSWER_SECONDS)
+        connection.connect((address, port))
+        yield connection
 
 
 def requests(host: Host, client: Client, address: str, port: int, *, checked: bool = True) -> RequestResult:

@@ -326,3 +326,17 @@ def test_of_ten_thousand_services_one_that_changes_takes_messages_for_it_alone(d
     seen = director.seen()
     assert len(seen) == SERVICES * (1 + SERVERS)
     assert [line.partition(" -r ")[2] for line in seen if "10.250" in line] == ["10.250.0.1:80 -m -w 7"]
+
+
+def test_services_of_another_namespace_hide_none_of_ours() -> None:
+    """The listing of the kernel leaves services out where it goes on behind a full page of it."""
+    commands = "".join(
+        f"-A -t 10.9.{each}.1:80 -s rr\n-a -t 10.9.{each}.1:80 -r 10.1.0.1:80 -m\n" for each in range(60)
+    )
+    with NetworkNamespace("one") as one, NetworkNamespace("other") as other:
+        for namespace in (one, other):
+            namespace.run(["ipvsadm", "-R"], standard_input=commands)
+        with entered(str(one.path)):
+            found = table.read()
+    assert len(found) == 60
+    assert {len(service.servers) for service in found} == {1}

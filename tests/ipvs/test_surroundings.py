@@ -6,7 +6,8 @@ import pytest
 
 from meshaccel import engine
 from meshaccel.accelerators.ipvs_bpf import kernel_settings, kube_proxy, tencent
-from meshaccel.accelerators.ipvs_bpf.masquerade import Overrides, Service, decide
+from meshaccel.accelerators.ipvs_bpf.masquerade import Overrides, decide
+from meshaccel.ipvs.model import AddressKey
 from meshaccel.system import sysctl
 from meshaccel.system.network_namespaces import entered
 from tests.ipvs.kube_proxy import KubeProxy
@@ -33,25 +34,25 @@ SERVICES = (
     ),
     KubeService("fd96::1", 80, 8080, ("fd00:244::5",), node_port=30080),
 )
-FOREIGN = Service("tcp", "10.50.0.1", 80)
+FOREIGN = AddressKey("tcp", "10.50.0.1", 80)
 FROM_CLUSTER = {
-    Service("tcp", "10.96.0.1", 80),
-    Service("udp", "10.96.0.2", 53),
-    Service("tcp", "10.96.0.3", 80),
-    Service("tcp", "10.96.0.4", 80),
-    Service("tcp", "10.96.0.5", 80),
-    Service("tcp", "fd96::1", 80),
+    AddressKey("tcp", "10.96.0.1", 80),
+    AddressKey("udp", "10.96.0.2", 53),
+    AddressKey("tcp", "10.96.0.3", 80),
+    AddressKey("tcp", "10.96.0.4", 80),
+    AddressKey("tcp", "10.96.0.5", 80),
+    AddressKey("tcp", "fd96::1", 80),
 }
 ALWAYS = {
-    Service("tcp", "192.0.2.1", 80),
-    Service("tcp", BALANCED, 80),
+    AddressKey("tcp", "192.0.2.1", 80),
+    AddressKey("tcp", BALANCED, 80),
     # Its ranges are looked after in the filter table, which sees every packet.
-    Service("tcp", RANGED, 80),
-    Service("tcp", NODE4, 30080),
-    Service("udp", NODE4, 30053),
-    Service("tcp", NODE6, 30080),
+    AddressKey("tcp", RANGED, 80),
+    AddressKey("tcp", NODE4, 30080),
+    AddressKey("udp", NODE4, 30053),
+    AddressKey("tcp", NODE6, 30080),
 }
-NEVER = {Service("tcp", LOCAL, 80)}
+NEVER = {AddressKey("tcp", LOCAL, 80)}
 EVERYTHING = [*FROM_CLUSTER, *ALWAYS, *NEVER, FOREIGN]
 
 

@@ -27,6 +27,7 @@ class Explainer:
     def call(self, *arguments: str) -> str:
         """Run `meshaccel` with these arguments, which has to succeed, and return its output."""
         self.monkeypatch.setattr(Sockops, "on_this_node", lambda _: self.node)
+        self.monkeypatch.setattr(command, "NodePaths", lambda: self.node.paths)
         code = command.main(list(arguments))
         output, errors = self.capsys.readouterr()
         assert (code, errors) == (0, "")

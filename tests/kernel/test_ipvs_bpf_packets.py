@@ -202,6 +202,26 @@ def test_a_bit_for_other_people_s_rules_comes_along(here: Director) -> None:
     assert here.take_in(first, mark=0x80000).mark == MASQUERADED_REQUEST | 0x4000 | 0x80000
 
 
+def test_what_is_not_masqueraded_is_accepted_once_it_was_forwarded(here: Director) -> None:
+    here.set(accepted=0x4000)
+    first = Packet(CLIENT[4], NEVER[4], 40000, PORT, TCP, SYN)
+    at_backend = replace(first, destination=BACKEND[4])
+    for _ in range(2):
+        # Sent again, for a rule of FORWARD has dropped it.
+        assert here.take_in(first).mark == REQUEST
+    assert here.send_out(at_backend, REQUEST).mark == DONE
+    for following in (first, replace(first, flags=ACK)):
+        assert here.take_in(following).mark == REQUEST | 0x4000
+    assert here.take_in(at_backend.turned(flags=SYN | ACK)).mark == DONE | 0x4000
+
+
+@pytest.mark.parametrize("mark", [REQUEST, MASQUERADED_REQUEST, DONE])
+def test_a_tunnel_s_own_packet_inherits_no_bit_of_other_people_s(here: Director, mark: int) -> None:
+    here.set(accepted=0x4000)
+    packet = Packet(CLIENT[4], BACKEND[4], 40000, PORT, TCP, SYN)
+    assert here.send_out(packet, mark | 0x4000 | 0x80000).mark == DONE | 0x80000
+
+
 # ---- what is left alone ----
 
 
@@ -475,6 +495,14 @@ def test_with_a_full_table_new_flows_are_conntrack_s_and_sessions_live() -> None
         assert requested(here, session, session.following()).source == here.source[4]
 
 
+def wait_until_empty(here: Director) -> None:
+    """Wait until every flow has aged."""
+    deadline = time.monotonic() + 10
+    while here.flows() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not here.flows()
+
+
 @VERSIONS
 @pytest.mark.parametrize("end", [FIN, RST])
 def test_a_closed_session_ages_away(here: Director, version: int, end: int) -> None:
@@ -484,10 +512,16 @@ def test_a_closed_session_ages_away(here: Director, version: int, end: int) -> N
     requested(here, session, session.following(ACK | end, b""))
     if end == FIN:
         replied(here, at_backend.turned(flags=ACK | FIN))
-    deadline = time.monotonic() + 10
-    while here.flows() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert not here.flows()
+    wait_until_empty(here)
+
+
+def test_what_is_left_of_a_backend_that_ipvs_has_replaced_ages_too(here: Director) -> None:
+    """The first packet is sent again, and in the meantime its backend was taken out."""
+    here.set(closed=1, closing=1)
+    begin(here)
+    begin(here, backend=OTHER_BACKEND[4])
+    assert here.flows() == {FlowKind.REQUEST: 1, FlowKind.TRANSLATION: 2, FlowKind.REPLY: 2}
+    wait_until_empty(here)
 
 
 def test_a_session_that_is_used_does_not_age(here: Director) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from meshaccel import engine
 from meshaccel.accelerators.ipvs_bpf import notrack
-from meshaccel.accelerators.ipvs_bpf.notrack import Observed, Table
+from meshaccel.accelerators.ipvs_bpf.notrack import Table
 from meshaccel.system import network_namespaces, nft
 from tests.support.namespaces import Attachment, NetworkNamespace, connect
 
@@ -47,8 +47,7 @@ def client() -> Iterator[NetworkNamespace]:
             yield client
 
 
-def table(*devices: str, conntrack: bool = True) -> Table:
-    return Table(LOW, HIGH, frozenset(map(socket.if_nametoindex, devices)), conntrack)
+TABLE = Table(LOW, HIGH)
 
 
 def make(wished: Table | None) -> bool:
@@ -88,8 +87,8 @@ def until(holds: Callable[[], bool]) -> None:
 def test_marked_packets_are_not_tracked(client: NetworkNamespace) -> None:
     sent_by(client, *MARKED_PORTS)
     until(lambda: tracked_ports() == set(MARKED_PORTS))
-    assert make(table("wire"))
-    assert not make(table("wire"))
+    assert make(TABLE)
+    assert not make(TABLE)
     with network_namespaces.entered(str(client.path)), socket.socket(type=socket.SOCK_DGRAM) as fresh:
         fresh.bind((CLIENT, 999))
         for port in (*MARKED_PORTS, UNMARKED_PORT):
@@ -102,7 +101,7 @@ def test_marked_packets_are_not_tracked(client: NetworkNamespace) -> None:
 
 
 def test_none_is_tracked_while_the_table_is_replaced(client: NetworkNamespace) -> None:
-    make(table())
+    make(TABLE)
     ended = threading.Event()
 
     def go_on() -> None:
@@ -114,52 +113,12 @@ def test_none_is_tracked_while_the_table_is_replaced(client: NetworkNamespace) -
     try:
         until(lambda: notrack.observe().bypassed > 0)
         for _ in range(REPLACEMENTS):
-            for wished in (table("wire"), table("lo"), Table(LOW, HIGH << 1 | HIGH, frozenset())):
+            for wished in (Table(LOW, HIGH << 1 | HIGH), TABLE):
                 assert make(wished)
     finally:
         ended.set()
         thread.join()
     assert tracked_ports() == set()
-
-
-def test_a_request_to_masquerade_leaves_by_our_devices_only(client: NetworkNamespace) -> None:
-    del client
-    make(table("wire"))
-    send(9, mark=LOW | HIGH, to=CLIENT)
-    assert notrack.observe().dropped == 0
-    make(table("lo"))
-    send(9, mark=LOW, to=CLIENT)
-    send(9, mark=HIGH, to=CLIENT)
-    for _ in range(2):
-        with pytest.raises(PermissionError):
-            send(9, mark=LOW | HIGH, to=CLIENT)
-    assert notrack.observe().dropped == 2
-
-
-def test_a_change_of_devices_leaves_the_counters(client: NetworkNamespace) -> None:
-    make(table("lo"))
-    with pytest.raises(PermissionError):
-        send(9, mark=LOW | HIGH, to=CLIENT)
-    assert make(table("lo", "wire"))
-    assert make(table("wire"))
-    assert notrack.observe() == Observed(True, table("wire"), 0, 1)
-    assert make(table())
-    del client
-
-
-def test_a_device_that_is_gone_is_still_told_by_its_index(client: NetworkNamespace) -> None:
-    wished = table("lo", "wire")
-    make(wished)
-    client.run(["ip", "link", "del", "end"])
-    assert not make(wished)
-
-
-def test_without_conntrack_nothing_asks_for_it(client: NetworkNamespace) -> None:
-    del client
-    make(table("wire", conntrack=False))
-    assert "notrack" not in listed()
-    assert make(table("wire"))
-    assert "notrack" in listed()
 
 
 @pytest.mark.parametrize(
@@ -169,23 +128,22 @@ def test_without_conntrack_nothing_asks_for_it(client: NetworkNamespace) -> None
         "delete table inet meshaccel_ipvs_bpf",
         "flush chain inet meshaccel_ipvs_bpf prerouting",
         "add rule inet meshaccel_ipvs_bpf prerouting accept",
-        "insert rule inet meshaccel_ipvs_bpf postrouting accept",
         "add chain inet meshaccel_ipvs_bpf other { type filter hook input priority 0; }",
         "add chain inet meshaccel_ipvs_bpf prerouting { policy drop; }",
-        "add element inet meshaccel_ipvs_bpf attached { lo }",
+        "add set inet meshaccel_ipvs_bpf other { type ipv4_addr; }",
     ],
 )
 def test_what_somebody_else_does_to_it_is_drift(client: NetworkNamespace, script: str) -> None:
     del client
-    make(table("wire"))
+    make(TABLE)
     nft.apply(script + "\n")
-    assert make(table("wire"))
-    assert notrack.observe().table == table("wire")
+    assert make(TABLE)
+    assert notrack.observe().table == TABLE
 
 
 def test_absent_removes_ours_and_leaves_the_others(client: NetworkNamespace) -> None:
     del client
-    make(table("wire"))
+    make(TABLE)
     assert make(None)
     assert not make(None)
     assert listed() == '["marking"]'
@@ -193,8 +151,7 @@ def test_absent_removes_ours_and_leaves_the_others(client: NetworkNamespace) -> 
 
 def test_the_way_back_from_a_plan(client: NetworkNamespace) -> None:
     del client
-    for before, wished in ((None, table("lo")), (table("wire"), table("lo")), (table("wire"), None),
-                           (table("lo", conntrack=False), table("lo"))):  # fmt: skip
+    for before, wished in ((None, TABLE), (Table(LOW, LOW << 2), TABLE), (TABLE, None)):
         make(before)
         plan = notrack.make_plan(wished, notrack.observe())
         engine.apply(plan, notrack.handlers())

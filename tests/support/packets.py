@@ -142,7 +142,8 @@ def error_about(packet: Packet, sender: str, receiver: str) -> bytes:
 def checksum(data: bytes) -> int:
     """Return the internet checksum of bytes (RFC 1071)."""
     padded = data + bytes(len(data) % 2)
-    total = sum(struct.unpack(f"!{len(padded) // 2}H", padded))
+    words: tuple[int, ...] = struct.unpack(f"!{len(padded) // 2}H", padded)
+    total = sum(words)
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return ~total & 0xFFFF

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from pyroute2.netlink import NLM_F_ACK, NLM_F_REQUEST
 from pyroute2.netlink.exceptions import NetlinkError
 
-from meshaccel.errors import Busy, Unsupported
+from meshaccel.errors import Unsupported
 from meshaccel.ipvs import interface, listing, messages, module, table
 from meshaccel.ipvs.desired import Desired, parse
 from meshaccel.ipvs.entries import parse_services
@@ -116,6 +116,12 @@ def test_the_listing_has_every_server_of_every_service_with_an_address() -> None
             listing.Listed(RealServer("10.1.0.1", 8080, weight=3), 5, 2),
         ],
     }
+
+
+def test_a_service_that_is_listed_twice_has_its_servers_once() -> None:
+    """The kernel goes on by position, which moves when services come meanwhile."""
+    twice = LISTING + "".join(LISTING.splitlines(keepends=True)[-5:-2])
+    assert listing.parse(twice) == listing.parse(LISTING)
 
 
 def test_a_listing_without_services_has_none() -> None:
@@ -238,27 +244,6 @@ def test_schedulers_are_those_that_modules_are_listed_of(
     )
     (tmp_path / "6.1/modules.builtin").write_text(f"{directory}/ip_vs_wlc.ko\n")
     assert module.schedulers() == frozenset({"rr", "mh", "wlc"})
-
-
-def test_a_table_that_never_stands_still_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Empty:
-        def __init__(self, _: str) -> None:
-            pass
-
-        def __enter__(self) -> Self:
-            return self
-
-        def __exit__(self, *_: object) -> None:
-            pass
-
-        def dump(self, _: int) -> list[bytes]:
-            return []
-
-    monkeypatch.setattr(module, "loaded", lambda: True)
-    monkeypatch.setattr(table, "GenericNetlink", Empty)
-    monkeypatch.setattr(listing, "read", lambda _: listing.parse(LISTING))
-    with pytest.raises(Busy, match="changed during each of 5 looks"):
-        table.read()
 
 
 def test_a_service_of_a_mark_is_known_by_its_family() -> None:

@@ -175,6 +175,20 @@ def test_each_kind_of_service(service: AddressKey, expected: Masquerade) -> None
 
 
 @pytest.mark.parametrize(
+    ("rule", "mark"),
+    [
+        ("-A KUBE-MARK-MASQ -j MARK --set-xmark 0x4000/0x4000", 0x4000),
+        ("-A KUBE-MARK-MASQ -j MARK --set-xmark 0x80/0x80", 0x80),
+        ("-A KUBE-MARK-MASQ -j LOG", 0),
+        ("-A KUBE-MARK-DROP -j MARK --set-xmark 0x8000/0x8000", 0),
+    ],
+)
+def test_the_mark_is_that_of_its_masquerade_chain(rule: str, mark: int) -> None:
+    chains = kube_proxy.parse_chains(f":KUBE-SERVICES - [0:0]\n:KUBE-MARK-MASQ - [0:0]\n{rule}\n")
+    assert decide([], State({}, {4: {}, 6: chains})).mark == mark
+
+
+@pytest.mark.parametrize(
     ("service", "words"),
     [
         pytest.param(FILTERED, "loadBalancerSourceRanges", id="source-ranges"),
@@ -256,11 +270,17 @@ def test_a_new_version_s_firewall_is_in_the_filter_table_which_sees_every_packet
             "depends on more",
         ),
         ("-A KUBE-SERVICES -s 10.244.0.0/16 -j KUBE-MARK-MASQ", "local clients alone"),
+        ("-A KUBE-SERVICES -s 10.9.0.0/16 -j RETURN\n" + OF_ALL, "depends on more"),
         ("-A KUBE-SERVICES -j KUBE-SERVICES", "none of kube-proxy's takes"),
     ],
 )
 def test_rules_that_are_not_understood(rule: str, words: str) -> None:
     assert words in decided(CLUSTER, state(rule + "\n"))
+
+
+def test_a_network_that_tells_no_local_clients_stays_unknown_when_others_are_said() -> None:
+    rules = state("-A KUBE-SERVICES -s 10.9.0.0/16 -j RETURN\n", OF_ALL)
+    assert "depends on more" in decided(CLUSTER, rules, Overrides(local_networks=("10.0.0.0/8",)))
 
 
 def test_without_rules_for_an_ip_version_its_services_stay_native() -> None:
@@ -274,7 +294,7 @@ def test_ten_thousand_services_are_decided_by_kind() -> None:
     entries = "".join(f"add KUBE-CLUSTER-IP {each.address},tcp:80\n" for each in services)
     decisions = decide(services, state(OF_NETWORK, sets=SETS + entries))
     assert decisions == Decisions(
-        dict.fromkeys(services, Masquerade.REMOTE), {}, ("10.244.0.0/16", "fd00:244::/56")
+        dict.fromkeys(services, Masquerade.REMOTE), {}, ("10.244.0.0/16", "fd00:244::/56"), 0x4000
     )
 
 

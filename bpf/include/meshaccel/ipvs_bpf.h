@@ -39,7 +39,10 @@ struct ipvs_control {
 	/* Two bits of the packet mark that nobody else uses: see marks.h. */
 	__u32 mark_low;
 	__u32 mark_high;
-	/* Set beside ours on what is forwarded; 0: none. For FORWARD chains that drop the rest. */
+	/*
+	 * Set beside ours, from ingress to egress, on masqueraded requests and on all of
+	 * a session that got to its backend; 0: none. For rules that drop what is unknown.
+	 */
 	__u32 mark_accepted;
 	/* Every so often a packet of a flow on the fast path takes the slow one; 0: there is no fast path. */
 	__u32 fast_path_seconds;

@@ -43,7 +43,8 @@ def parse(listing: str) -> Servers:
         elif words[0] == MARK:
             servers = skipped
         else:
-            servers = services.setdefault(AddressKey(words[0].lower(), *parse_end(words[1])), [])
+            # Shown twice when services before it came meanwhile.
+            servers = services[AddressKey(words[0].lower(), *parse_end(words[1]))] = []
     return services
 
 

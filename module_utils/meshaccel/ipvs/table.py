@@ -4,7 +4,8 @@
 
 One dump has what services are, one read of /proc/net/ip_vs their servers. What that
 does not show of servers takes a request for each service, so it is asked only where
-somebody has a use for it, and where it shows that there is more.
+somebody has a use for it, where it shows that there is more, and where it leaves a
+service out: the kernel skips some when another network namespace has services too.
 """
 
 from __future__ import annotations
@@ -13,14 +14,10 @@ import contextlib
 import socket
 from collections.abc import Collection, Iterable
 
-from ..errors import Busy
 from ..system.generic_netlink import NESTED, GenericNetlink, native, network_number
 from ..system.netlink import attribute, attributes, number, text
 from . import interface, listing, module
 from .model import AddressKey, MarkKey, RealServer, ServerKey, ServiceKey, VirtualService
-
-#: Dump and listing are not of one moment: how often both are read until they agree.
-ATTEMPTS = 5
 
 
 def read(detailed: Collection[ServiceKey] = ()) -> tuple[VirtualService, ...]:
@@ -29,28 +26,16 @@ def read(detailed: Collection[ServiceKey] = ()) -> tuple[VirtualService, ...]:
     Servers are sorted. Empty while the kernel could load IPVS and has not. Thresholds are asked for only of
     the services in ``detailed``, of firewall marks and with tunnels; elsewhere they are 0.
 
-    Raises Unsupported when the kernel cannot have IPVS; Busy when somebody changes the
-    table all the time.
+    Raises Unsupported when the kernel cannot have IPVS.
     """
     if not module.loaded():
         module.require_available()
         return ()
     with GenericNetlink(interface.FAMILY) as netlink:
-        for _ in range(ATTEMPTS):
-            services = [parse_service(found) for found in netlink.dump(interface.GET_SERVICE)]
-            listed = listing.read(module.LISTING)
-            if agree(services, listed):
-                return tuple(with_servers(service, listed, detailed, netlink) for service in services)
-    raise Busy(
-        wanted="the table of IPVS while nobody changes it",
-        found=f"it changed during each of {ATTEMPTS} looks",
-        remedy="find the program that adds and removes services, then run again",
-    )
-
-
-def agree(services: list[VirtualService], listed: listing.Servers) -> bool:
-    """True when dump and listing have the same services of addresses."""
-    return {service.key for service in services if service.firewall_mark is None} == set(listed)
+        services = [parse_service(found) for found in netlink.dump(interface.GET_SERVICE)]
+        listed = listing.read(module.LISTING)
+        found = (with_servers(service, listed, detailed, netlink) for service in services)
+        return tuple(service for service in found if service is not None)
 
 
 def with_servers(
@@ -58,15 +43,18 @@ def with_servers(
     listed: listing.Servers,
     detailed: Collection[ServiceKey],
     netlink: GenericNetlink,
-) -> VirtualService:
-    """Adds its servers to a service, as listed where that is all there is to know."""
+) -> VirtualService | None:
+    """Adds its servers to a service, as listed where that is all there is to know; None when it is gone."""
     key = service.key
-    if isinstance(key, AddressKey) and key not in detailed:
+    if isinstance(key, AddressKey) and key in listed and key not in detailed:
         servers = sorted(entry.server for entry in listed[key])
         if not any(server.forwarding == "tunnel" for server in servers):
             return service._replace(servers=tuple(servers))
-    found = netlink.dump(interface.GET_SERVER, identity(key))
-    return service._replace(servers=tuple(sorted(map(parse_server, found))))
+    try:
+        servers = sorted(map(parse_server, netlink.dump(interface.GET_SERVER, identity(key))))
+    except ProcessLookupError:
+        return None
+    return service._replace(servers=tuple(servers))
 
 
 def connections(keys: Iterable[ServiceKey]) -> dict[tuple[ServiceKey, ServerKey], int]:

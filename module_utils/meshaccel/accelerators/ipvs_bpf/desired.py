@@ -53,7 +53,8 @@ class Desired:
     devices: tuple[str, ...] = ("*",)
     source_addresses: tuple[SourceWish, ...] = ()
     mark_bits: tuple[int, int] = values.DEFAULT_MARK_BITS
-    mark_accepted: int = 0
+    #: None: kube-proxy's own where it is followed, else none.
+    mark_accepted: int | None = None
     maximum_sessions: int = DEFAULT_MAXIMUM_SESSIONS
     observe_seconds: int = DEFAULT_OBSERVE_SECONDS
     drain_seconds: int = DEFAULT_DRAIN_SECONDS
@@ -119,7 +120,7 @@ def parse(raw: Mapping[str, Json]) -> Desired:
         mark_bits=collector.parsed(
             lambda: values.parse_mark_bits(raw.get("mark_bits")), values.DEFAULT_MARK_BITS
         ),
-        mark_accepted=collector.parsed(lambda: values.parse_mark(raw.get("mark_accepted") or 0), 0),
+        mark_accepted=collector.parsed(lambda: values.parse_mark_accepted(raw.get("mark_accepted")), None),
         maximum_sessions=collector.parsed(
             lambda: variables.number(
                 "maximum_sessions", DEFAULT_MAXIMUM_SESSIONS, 1, LARGEST_MAXIMUM_SESSIONS
@@ -181,12 +182,7 @@ def check_together(desired: Desired) -> None:
     if len(set(desired.local_networks)) > LOCAL_NETWORKS:
         invalid(f"at most {LOCAL_NETWORKS} local networks", str(len(desired.local_networks)), "join some")
     taken = desired.mark_bits[0] | desired.mark_bits[1]
-    if desired.mark_accepted & taken:
-        invalid(
-            f"{PREFIX}mark_accepted without the bits of {PREFIX}mark_bits",
-            f"{desired.mark_accepted:#x} and {taken:#x}",
-            "choose a bit that nobody else uses",
-        )
+    values.check_mark_accepted(desired.mark_accepted or 0, desired.mark_bits)
     if desired.follow is Follow.KUBE_PROXY and taken & values.KUBE_PROXY_MARKS:
         invalid(
             f"{PREFIX}mark_bits that kube-proxy does not use",

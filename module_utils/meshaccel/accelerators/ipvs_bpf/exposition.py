@@ -32,8 +32,7 @@ def render(status: Mapping[str, Json]) -> str:
     metrics.add(lines, f"{PREFIX}source_ports", "gauge", ports(status, "ports"))
     for name, value in status["counters"].items():
         metrics.add(lines, f"{PREFIX}{name}_total", "counter", {"": value})
-    for name in ("bypassed", "dropped"):
-        metrics.add(lines, f"{PREFIX}packets_{name}_total", "counter", {"": status["nft"][name]})
+    metrics.add(lines, f"{PREFIX}packets_bypassed_total", "counter", {"": status["nft"]["bypassed"]})
     return text(lines)
 
 

@@ -204,7 +204,12 @@ class Fragment(ctypes.Structure):
 class Note(ctypes.Structure):
     """What a CPU knows of a packet between its ingress and its egress."""
 
-    _fields_ = [("request", FlowKey), ("aged", FlowKey), ("has_request", ctypes.c_bool)]
+    _fields_ = [
+        ("request", FlowKey),
+        ("aged", FlowKey),
+        ("has_request", ctypes.c_bool),
+        ("has_left", ctypes.c_bool),
+    ]
 
 
 class Counters(ctypes.Structure):

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from ...ipvs.model import AddressKey
 from .kube_proxy import SERVICES_CHAIN, Chains, Set, State
 from .layout import Masquerade
-from .nat_rules import LOOPBACK_NETWORKS, Outcome, Packet, Verdict, outcomes
+from .nat_rules import LOOPBACK_NETWORKS, MASQUERADE_CHAIN, Outcome, Packet, Verdict, outcomes
 
 CLUSTER_SETS = ("KUBE-CLUSTER-IP", "KUBE-6-CLUSTER-IP")
 #: Sets of something else than services: addresses alone, clients beside their own endpoint, health checks.
@@ -40,6 +40,8 @@ class Decisions:
     masquerade: Mapping[AddressKey, Masquerade]
     native: Mapping[AddressKey, str]
     local_networks: tuple[str, ...]
+    #: The bit of the packet mark that kube-proxy masquerades by, and accepts in FORWARD.
+    mark: int = 0
 
 
 #: What the rules ask of a service: its protocol, and kube-proxy's sets that it is in.
@@ -63,14 +65,23 @@ def decide(services: Iterable[AddressKey], state: State, overrides: Overrides = 
             masquerade[service] = decision
         else:
             native[service] = decision
-    return Decisions(masquerade, native, overrides.local_networks or named)
+    return Decisions(masquerade, native, overrides.local_networks or named, mark_of(state))
 
 
 def networks_of(chains: Chains) -> tuple[str, ...]:
     """Returns the networks that kube-proxy's rules tell local clients by (--cluster-cidr)."""
-    options = (option for rule in chains.get(SERVICES_CHAIN, ()) for option in rule.options)
+    rules = (rule for rule in chains.get(SERVICES_CHAIN, ()) if rule.target == MASQUERADE_CHAIN)
+    options = (option for rule in rules for option in rule.options)
     named = {option.words[0] for option in options if option.name == "-s" and option.words}
     return tuple(sorted(named - LOOPBACK_NETWORKS))
+
+
+def mark_of(state: State) -> int:
+    """Returns the bit that KUBE-MARK-MASQ sets (--iptables-masquerade-bit); 0 when no rule of it does."""
+    rules = (rule for chains in state.chains.values() for rule in chains.get(MASQUERADE_CHAIN, ()))
+    options = (option for rule in rules if rule.target == "MARK" for option in rule.options)
+    words = (option.words[0] for option in options if option.name == "--set-xmark" and option.words)
+    return next((int(word.partition("/")[0], 16) for word in words), 0)
 
 
 class Members:
@@ -120,7 +131,7 @@ class Kind:
     def _outcomes(self, network: str | None, *, local: bool) -> set[Outcome]:
         """Returns what becomes of a client in that network."""
         told = local if self._overrides.local_networks else None
-        return outcomes(self._chains, Packet(self._protocol, self._members, network, told))
+        return outcomes(self._chains, Packet(self._protocol, self._members, self._networks, network, told))
 
     def _masquerade(self, inside: set[bool], outside: set[bool]) -> Masquerade | str:
         """Puts together what becomes of local clients and of others."""

@@ -54,13 +54,14 @@ class Outcome(NamedTuple):
 class Packet:
     """A packet from outside to a service.
 
-    ``sets`` are those that have its service. ``network`` is the one, of those
-    that rules name, with its client; ``local`` says whether the client is a
-    local one: None where only the rules' own networks tell.
+    ``sets`` are those that have its service. ``network`` is the one of
+    ``networks`` with its client, None: it is in none of them. ``local`` says
+    whether the client is a local one: None where only the networks tell.
     """
 
     protocol: str
     sets: frozenset[str]
+    networks: tuple[str, ...] = ()
     network: str | None = None
     local: Truth = None
 
@@ -131,9 +132,11 @@ def is_named(packet: Packet, name: str, words: tuple[str, ...]) -> Truth:
 
 
 def is_from(packet: Packet, words: tuple[str, ...]) -> Truth:
-    """Returns whether a packet's client is in a network that a rule names."""
+    """Returns whether a packet's client is in a network; not known of one that tells no local clients."""
     if LOOPBACK_NETWORKS.issuperset(words):
         return False
+    if not set(words).issubset(packet.networks):
+        return None
     return words == (packet.network,) if packet.local is None else packet.local
 
 

@@ -4,9 +4,9 @@
 
 Order matters for traffic. A hold is the first thing the kernel is told. What can
 only change while nothing is taken from conntrack comes after a drain. Services
-leave the table before the devices that their packets need; devices are ready, and
-nft knows them, before services enter it. Switching on is last but for the file
-with the wish, and what cannot be undone comes after that.
+leave the table before the devices that their packets need; devices are ready before
+services enter it. Switching on is last but for the file with the wish, and what
+cannot be undone comes after that.
 
 A run that is killed leaves the programs' mode behind: whatever it is, the next
 run goes on from there, as from any other state.
@@ -70,9 +70,10 @@ def going_bpf(desired: Desired, resolved: Resolved, observed: Observed, paths: N
     plan += tables.removing_services(loaded, resolved)
     plan += tables.writing_settings(loaded, resolved.settings)
     plan += tables.writing_networks(loaded, resolved)
-    plan += tables.writing_devices(loaded, resolved, gone(observed))
-    plan += attaching(resolved, observed, object_file.digest)
-    plan += notrack.make_plan(wished_table(resolved, observed), observed.notrack)
+    live = loaded.mode is not ProgramMode.OFF
+    plan += tables.writing_devices(loaded, resolved, gone(observed), live=live)
+    plan += attaching(resolved, observed, object_file.digest, loaded.digest if live else None)
+    plan += lasting(notrack.make_plan(wished_table(resolved, observed), observed.notrack), live=live)
     plan += tables.writing_services(loaded, resolved)
     plan += switching.switching(loaded.mode, resolved.mode, desired)
     plan += file_actions.written(paths.desired(NAME), desired.document(), observed.document)
@@ -246,8 +247,17 @@ class Attachment:
     egress: Program | None
 
 
-def attaching(resolved: Resolved, observed: Observed, digest: str) -> Plan:
-    """Attaches to devices that lack a program, swaps it where another version's runs, leaves the others."""
+def lasting(plan: Plan, *, live: bool) -> Plan:
+    """Leaves out the way back where sessions may have begun by it: what a device needs stays for them."""
+    return tuple(replace(action, undo=()) for action in plan) if live else plan
+
+
+def attaching(resolved: Resolved, observed: Observed, digest: str, live_digest: str | None) -> Plan:
+    """Attaches to devices that lack a program, swaps it where another version's runs, leaves the others.
+
+    ``live_digest`` is the version that new sessions go by meanwhile, if any do: on the
+    way back a device that lacked a program keeps one, that version's.
+    """
     wished = {wish.link.index: wish for wish in resolved.devices}
     plan: list[Action] = []
     for state in observed.devices:
@@ -259,7 +269,10 @@ def attaching(resolved: Resolved, observed: Observed, digest: str) -> Plan:
             continue
         attachment = attachment_of(wish, digest)
         if (state.ingress, state.egress) != (attachment.ingress, attachment.egress):
-            plan.append(attach_action(state, attachment))
+            before = restorable(state)
+            if live_digest is not None and not state.touched:
+                before = attachment_of(wish, live_digest)
+            plan.append(attach_action(state, attachment, before))
     return tuple(plan)
 
 
@@ -269,12 +282,11 @@ def attachment_of(wish: DeviceWish, digest: str) -> Attachment:
     return Attachment(Program(digest, ingress), None if egress is None else Program(digest, egress))
 
 
-def attach_action(state: DeviceState, attachment: Attachment) -> Action:
-    """Builds the attachment to a device, and the way back to what was there."""
-    if not state.touched:
-        undo = place_action(state, Attachment(None, None), f"detach from {state.link.name}")
-    else:
-        undo = place_action(state, restorable(state), f"attach to {state.link.name} as before")
+def attach_action(state: DeviceState, attachment: Attachment, before: Attachment) -> Action:
+    """Builds the attachment to a device, and the way back."""
+    nothing = before == Attachment(None, None)
+    words = f"detach from {state.link.name}" if nothing else f"attach to {state.link.name} as before"
+    undo = place_action(state, before, words)
     action = place_action(state, attachment, f"attach to {state.link.name}")
     return replace(action, undo=(undo,))
 
@@ -312,10 +324,9 @@ def place_action(state: DeviceState, attachment: Attachment, summary: str) -> Ac
     )
 
 
-def wished_table(resolved: Resolved, observed: Observed) -> notrack.Table:
-    """Returns the nft table for the devices that masquerade."""
-    low, high = resolved.settings.marks
-    return notrack.Table(low, high, frozenset(resolved.sources), observed.surroundings.conntrack)
+def wished_table(resolved: Resolved, observed: Observed) -> notrack.Table | None:
+    """Returns the nft table; none while there is no conntrack to go past."""
+    return notrack.Table(*resolved.settings.marks) if observed.surroundings.conntrack else None
 
 
 def may_lose_clsact(state: DeviceState) -> bool:

@@ -14,7 +14,7 @@ from ...holds import held
 from ...ipvs.model import AddressKey, RealServer, VirtualService
 from ...model import Mode
 from ...system.route_netlink import Link, Route
-from . import devices
+from . import devices, values
 from .desired import Desired
 from .devices import DeviceWish
 from .layout import DEVICES, PROTOCOL_NUMBERS, IpAddress, IpNetwork, Masquerade, ProgramMode
@@ -57,19 +57,22 @@ class Resolved:
 def resolve(desired: Desired, around: Surroundings, selection: Selection, hold: Mode | None) -> Resolved:
     """Finds devices and services of a wish, and applies what an operator holds.
 
-    Raises InvalidInput when source ports overlap those that sockets of the node use.
+    Raises InvalidInput when source ports overlap those that sockets of the node use,
+    or mark bits that of kube-proxy.
     """
-    settings = control_settings(desired, around)
-    if not desired.bpf:
+    settings = control_settings(desired, around, selection.mark_accepted)
+    values.check_mark_accepted(settings.mark_accepted, settings.marks)
+    if not (desired.present and desired.bpf):
         return Resolved(False, ProgramMode.OFF, settings)
     wished, left_out = choose_devices(desired, around)
     check_ports(wished, around)
     by_index = {wish.link.index: wish for wish in wished}
     names = {link.index: link.name for link in around.links}
+    ways = Ways(around.routes, by_index, names)
     native = dict(selection.native)
     services: dict[AddressKey, Masquerade] = {}
     for service, masquerade in selection.services:
-        reason = why_native(service, masquerade, Ways(around.routes, by_index, names))
+        reason = why_native(service, around) or first_unreachable(service, masquerade, ways)
         if reason:
             native[str(service)] = reason
         elif isinstance(service.key, AddressKey):
@@ -86,8 +89,11 @@ def resolve(desired: Desired, around: Surroundings, selection: Selection, hold: 
     )
 
 
-def control_settings(desired: Desired, around: Surroundings) -> Settings:
-    """Returns what the programs are told, with the timeouts that IPVS itself has."""
+def control_settings(desired: Desired, around: Surroundings, mark_accepted: int) -> Settings:
+    """Returns what the programs are told, with the timeouts that IPVS itself has.
+
+    ``mark_accepted`` is for a wish that leaves it open.
+    """
     timeouts = around.timeouts
     shortest = min(timeouts.tcp, timeouts.tcp_fin, timeouts.udp)
     refresh = max(1, min(SLOWEST_REFRESH_SECONDS, shortest // REFRESHES_WITHIN_TIMEOUT))
@@ -95,7 +101,7 @@ def control_settings(desired: Desired, around: Surroundings) -> Settings:
     return Settings(
         mark_low=low,
         mark_high=high,
-        mark_accepted=desired.mark_accepted,
+        mark_accepted=mark_accepted if desired.mark_accepted is None else desired.mark_accepted,
         fast_path_seconds=refresh if desired.fast_path else 0,
         legacy_seconds=LEGACY_SECONDS,
         tcp_seconds=timeouts.tcp,
@@ -192,8 +198,8 @@ class Ways:
     names: Mapping[int, str]
 
 
-def why_native(service: VirtualService, masquerade: Masquerade, ways: Ways) -> str:
-    """Returns why a service stays native; nothing when it can be taken."""
+def why_native(service: VirtualService, around: Surroundings) -> str:
+    """Returns why a service stays native for what it is; nothing when it can be taken."""
     if service.firewall_mark is not None:
         return "it is one of a firewall mark"
     if service.protocol not in PROTOCOL_NUMBERS:
@@ -203,6 +209,12 @@ def why_native(service: VirtualService, masquerade: Masquerade, ways: Ways) -> s
     others = sorted({server.forwarding for server in service.servers} - {"masquerade"})
     if others:
         return f"forwarding by {' and '.join(others).replace('_', ' ')} needs no conntrack"
+    application = around.applications.get((service.protocol, service.port or 0))
+    return f"IPVS changes the contents of its packets ({application})" if application else ""
+
+
+def first_unreachable(service: VirtualService, masquerade: Masquerade, ways: Ways) -> str:
+    """Returns why a service stays native for where its servers are; nothing when it can be taken."""
     reasons = (why_unreachable(server, masquerade, ways) for server in service.servers)
     return next((reason for reason in reasons if reason), "")
 
@@ -214,11 +226,12 @@ def why_unreachable(server: RealServer, masquerade: Masquerade, ways: Ways) -> s
         return f"no route leads to {server.address}"
     if route.local:
         return f"{server.address} is this node itself"
-    wish = ways.attached.get(route.device_index)
-    name = ways.names.get(route.device_index, f"device {route.device_index}")
-    if wish is None or wish.source is None:
-        return f"the way to {server.address} is {name}, which is left out"
-    version = 6 if ":" in server.address else 4
-    if masquerade is not Masquerade.NEVER and wish.source.address(version) is None:
-        return f"{name}, the way to {server.address}, has no IPv{version} address to masquerade with"
+    for index in (route.device_index, *route.other_devices):
+        wish = ways.attached.get(index)
+        name = ways.names.get(index, f"device {index}")
+        if wish is None or wish.source is None:
+            return f"the way to {server.address} is {name}, which is left out"
+        version = 6 if ":" in server.address else 4
+        if masquerade is not Masquerade.NEVER and wish.source.address(version) is None:
+            return f"{name}, the way to {server.address}, has no IPv{version} address to masquerade with"
     return ""

@@ -22,6 +22,8 @@ class Selection:
     #: In words: why.
     native: Mapping[str, str] = field(default_factory=dict)
     local_networks: frozenset[IpNetwork] = frozenset()
+    #: The bits that kube-proxy's own FORWARD rules accept; 0: it is not followed.
+    mark_accepted: int = 0
 
     @property
     def servers(self) -> frozenset[str]:
@@ -44,7 +46,7 @@ def select(desired: Desired, table: Iterable[VirtualService], kube_proxy: Decisi
         elif decided:
             native[str(service)] = decided
     networks = frozenset(map(ipaddress.ip_network, kube_proxy.local_networks))
-    return Selection(tuple(chosen), native, networks)
+    return Selection(tuple(chosen), native, networks, kube_proxy.mark)
 
 
 def followed(desired: Desired, service: VirtualService, kube_proxy: Decisions) -> Masquerade | str:

@@ -125,6 +125,8 @@ class Surroundings:
     timeouts: Timeouts = field(default_factory=lambda: Timeouts(900, 120, 300))
     #: By the address of a real server; None: no route leads there.
     routes: Mapping[str, Route | None] = field(default_factory=dict)
+    #: Names of IPVS's applications by protocol and port: ftp.
+    applications: Mapping[tuple[str, int], str] = field(default_factory=dict)
     #: Whether the kernel has nf_conntrack, so that there is something to go past.
     conntrack: bool = True
     #: net.ipv4.ip_local_port_range.

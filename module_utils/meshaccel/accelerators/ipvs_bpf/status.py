@@ -23,7 +23,7 @@ from .state import DeviceState, Loaded, Observed, Source
 #: Modes in which nothing of ours is loaded.
 WITHOUT_PROGRAMS = ("native", "tencent")
 #: Counters of what is not a session, or goes no further.
-FALLBACKS = ("native_", "ports_", "dropped_", "sessions_replaced", "sessions_clashed", "fragments_unknown")
+FALLBACKS = ("native_", "ports_", "dropped_", "sessions_replaced", "sessions_clashed")
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,6 @@ def loaded_status(pins: PinPlaces, loaded: Loaded, found: Found) -> dict[str, Js
         "nft": {
             "in_force": nft.table is not None,
             "bypassed": nft.bypassed,
-            "dropped": nft.dropped,
         },
     }
 
@@ -177,8 +176,6 @@ def loaded_lines(status: Mapping[str, Json]) -> list[str]:
     if not status["nft"]["in_force"] and status["mode"] != "off":
         lines.append("  NFT TABLE MISSING: conntrack sees the services' flows; run meshaccel restore")
     lines += [line for name, device in status["devices"].items() for line in device_lines(name, device)]
-    if status["nft"]["dropped"]:
-        lines.append(f"  dropped, towards devices without a program  {status['nft']['dropped']}")
     lines += [
         f"  {name}  {value}"
         for name, value in status["counters"].items()

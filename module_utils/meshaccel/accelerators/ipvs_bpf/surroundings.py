@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Callable
 
 from ...errors import InvalidInput
-from ...ipvs import module, table, timeouts
+from ...ipvs import applications, module, table, timeouts
 from ...ipvs.model import AddressKey, VirtualService
 from ...ipvs.timeouts import Timeouts
 from ...ports import PortRange
@@ -53,6 +53,7 @@ def look(desired: Desired, readers: Readers) -> tuple[Surroundings, Selection]:
         services=services,
         timeouts=readers.timeouts(),
         routes=route_netlink.routes(sorted(selection.servers)),
+        applications=applications.read(),
         conntrack=conntrack.present(),
         local_ports=read_local_ports(),
     )

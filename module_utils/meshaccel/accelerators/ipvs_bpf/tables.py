@@ -93,8 +93,11 @@ def networks_action(before: Collection[IpNetwork], after: Collection[IpNetwork],
     )
 
 
-def writing_devices(loaded: Loaded, resolved: Resolved, gone: Collection[int]) -> Plan:
-    """Writes what replaces clients' addresses at each device; those of devices that are gone stay for now."""
+def writing_devices(loaded: Loaded, resolved: Resolved, gone: Collection[int], *, live: bool) -> Plan:
+    """Writes what replaces clients' addresses at each device; those of devices that are gone stay for now.
+
+    On the way back of a run that was ``live`` new ones stay: sessions may have begun by them.
+    """
     wished = resolved.sources
     after = {index: source for index, source in wished.items() if loaded.devices.get(index) != source}
     removed = {
@@ -103,7 +106,8 @@ def writing_devices(loaded: Loaded, resolved: Resolved, gone: Collection[int]) -
     if not after and not removed:
         return ()
     before = {**removed, **{index: loaded.devices[index] for index in after if index in loaded.devices}}
-    return (devices_action(before, after, (devices_action(after, before),)),)
+    new = {} if live else after
+    return (devices_action(before, after, (devices_action({**new, **before}, before),)),)
 
 
 def devices_action(before: Mapping[int, Source], after: Mapping[int, Source], undo: Plan = ()) -> Action:

@@ -173,6 +173,22 @@ def parse_mark_bits(value: Json) -> tuple[int, int]:
     return low, high
 
 
+def parse_mark_accepted(value: Json) -> int | None:
+    """Parses the mark of what FORWARD chains are to accept; null: it is left to what is followed."""
+    return None if value is None else parse_mark(value)
+
+
+def check_mark_accepted(mark: int, bits: tuple[int, int]) -> None:
+    """Raises InvalidInput when that mark has one of our two bits."""
+    taken = bits[0] | bits[1]
+    if mark & taken:
+        invalid(
+            "ipvs_bpf_mark_accepted, by default kube-proxy's mark, without the bits of ipvs_bpf_mark_bits",
+            f"{mark:#x} and {taken:#x}",
+            "choose bits that nobody else uses",
+        )
+
+
 def parse_mark(value: Json) -> int:
     """Parses a value of the packet mark, decimal or hexadecimal."""
     try:

@@ -1,0 +1,151 @@
+"""The follow daemon: when it runs the command, how often, and that nothing stops it."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from meshaccel import lock
+from meshaccel.accelerators.ipvs_bpf import follow
+from meshaccel.accelerators.ipvs_bpf.follow import BUSY, Follower, table_digest
+from meshaccel.errors import Busy
+from tests.support.accelerator import node_paths
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+TABLE = """IP Virtual Server version 1.2.1 (size=4096)
+Prot LocalAddress:Port Scheduler Flags
+  -> RemoteAddress:Port Forward Weight ActiveConn InActConn
+TCP  0A600001:0050 rr
+  -> 0AF40005:1F90      Masq    1      0          0
+"""
+
+
+class Clock:
+    """Time that passes only when told, and what was run in it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1000.0
+        self.codes: list[int] = []
+        self.run: list[list[str]] = []
+        self.table = 1
+        monkeypatch.setattr(time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(follow, "table_digest", lambda: self.table)
+        monkeypatch.setattr(subprocess, "run", self._run)
+
+    def _run(self, arguments: Sequence[str], **_: object) -> subprocess.CompletedProcess[bytes]:
+        self.run.append(list(arguments))
+        self.now += 0.5
+        return subprocess.CompletedProcess(arguments, self.codes.pop(0) if self.codes else 0)
+
+    def pass_time(self, follower: Follower, seconds: float) -> None:
+        """Let the daemon do what it does in so many seconds, unless something happens."""
+        end = self.now + seconds
+        while self.now < end:
+            follower.look(self.now)
+            follower.run_if_due(self.now)
+            self.now = min(end, self.now + max(0.01, follower.waits(self.now)))
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return Clock(monkeypatch)
+
+
+ONCE = ["meshaccel", "follow", "ipvs_bpf", "--once"]
+
+
+def test_it_converges_when_it_starts_and_then_only_tends(clock: Clock) -> None:
+    follower = Follower(["meshaccel"])
+    clock.pass_time(follower, 59)
+    assert clock.run[0] == [*ONCE, "--tend"]
+    assert clock.run[1:] in ([], [ONCE])
+    clock.run.clear()
+    clock.pass_time(follower, 61)
+    assert [*ONCE, "--tend"] in clock.run
+    assert len(clock.run) <= 2
+
+
+def test_a_burst_of_changes_is_one_run_once_it_has_settled(clock: Clock) -> None:
+    follower = Follower(["meshaccel"])
+    clock.pass_time(follower, 10)
+    clock.run.clear()
+    for _ in range(100):
+        follower.changed(clock.now)
+        clock.now += 0.001
+    assert clock.run == []
+    clock.pass_time(follower, 5)
+    assert clock.run == [ONCE]
+
+
+def test_changes_without_end_take_a_quarter_of_one_cpu(clock: Clock) -> None:
+    follower = Follower(["meshaccel"])
+    clock.pass_time(follower, 10)
+    clock.run.clear()
+    for _ in range(200):
+        follower.changed(clock.now)
+        clock.pass_time(follower, 0.1)
+    assert 5 <= len(clock.run) <= 20 / (4 * 0.5) + 1
+
+
+def test_a_change_of_ipvs_s_table_is_seen_within_seconds(clock: Clock) -> None:
+    follower = Follower(["meshaccel"])
+    clock.pass_time(follower, 10)
+    clock.run.clear()
+    clock.table = 2
+    clock.pass_time(follower, 2.5)
+    assert clock.run == [ONCE]
+
+
+@pytest.mark.parametrize(("code", "runs"), [(0, 1), (1, 2), (BUSY, 5)])
+def test_what_failed_is_tried_again_and_what_was_busy_soon(clock: Clock, code: int, runs: int) -> None:
+    follower = Follower(["meshaccel"])
+    clock.pass_time(follower, 10)
+    clock.run.clear()
+    clock.codes = [code] * 4
+    follower.changed(clock.now)
+    clock.pass_time(follower, 8)
+    assert len(clock.run) >= runs
+    assert len(clock.run) <= runs + 1
+
+
+def test_a_command_that_cannot_be_started_is_told_and_tried_again(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def missing(*_: object, **__: object) -> None:
+        raise FileNotFoundError(2, "no such command")
+
+    monkeypatch.setattr(subprocess, "run", missing)
+    follower = Follower(["meshaccel"])
+    follower.run_if_due(clock.now)
+    assert "no such command" in capsys.readouterr().err
+    assert clock.now < follower.next_run <= clock.now + follow.AGAIN_SECONDS
+
+
+def test_the_digest_is_of_what_services_and_servers_there_are(tmp_path: Path) -> None:
+    listing = tmp_path / "ip_vs"
+    assert table_digest(str(listing)) == 0
+    listing.write_text(TABLE)
+    digest = table_digest(str(listing))
+    listing.write_text(TABLE.replace("1      0          0", "50     7          9"))
+    assert table_digest(str(listing)) == digest, "weights and connections change all the time"
+    listing.write_text(TABLE.replace("0AF40005", "0AF40006"))
+    assert table_digest(str(listing)) != digest
+    listing.write_text(TABLE.replace("rr", "wlc"))
+    assert table_digest(str(listing)) != digest
+
+
+def test_one_daemon_follows_a_node(tmp_path: Path) -> None:
+    paths = node_paths(tmp_path, tmp_path / "bpffs")
+    assert not lock.is_held(paths.follower)
+    with lock.held(paths.follower, "a daemon"):
+        assert lock.is_held(paths.follower)
+        with pytest.raises(Busy, match="it is held by a daemon"):
+            follow.follow(paths)
+    assert not lock.is_held(paths.follower)
+    assert not Path(paths.runtime).exists()
