@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +25,7 @@ Prot LocalAddress:Port Scheduler Flags
 TCP  0A600001:0050 rr
   -> 0AF40005:1F90      Masq    1      0          0
 """
+PACKAGE = Path(follow.__file__).parents[3]
 
 
 class Clock:
@@ -149,3 +151,20 @@ def test_one_daemon_follows_a_node(tmp_path: Path) -> None:
             follow.follow(paths)
     assert not lock.is_held(paths.follower)
     assert not Path(paths.runtime).exists()
+
+
+def test_ended_as_by_systemd_it_leaves_no_file_of_its_lock(tmp_path: Path) -> None:
+    runtime = tmp_path / "runtime"
+    script = (
+        "from meshaccel.accelerators.ipvs_bpf import follow; from meshaccel.paths import NodePaths; "
+        f"follow.follow(NodePaths(runtime={str(runtime)!r}, command='/bin/true'))"
+    )
+    with subprocess.Popen([sys.executable, "-c", script], env={"PYTHONPATH": str(PACKAGE)}) as daemon:
+        deadline = time.monotonic() + 20
+        while not runtime.exists():
+            assert time.monotonic() < deadline
+            assert daemon.poll() is None
+            time.sleep(0.05)
+        daemon.terminate()
+        assert daemon.wait(20) == 0
+    assert not runtime.exists()

@@ -11,11 +11,13 @@ the node does.
 from __future__ import annotations
 
 import select
+import signal
 import subprocess
 import sys
 import time
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from ... import lock
@@ -115,10 +117,20 @@ class Follower:
 def follow(paths: NodePaths) -> int:
     """Follows until it is ended; raises Busy when another daemon does so already."""
     follower = Follower([paths.command])
-    with lock.held(paths.follower, "the follow daemon", 0.0):
+    with termination_as_exit(), lock.held(paths.follower, "the follow daemon", 0.0):
         with route_netlink.Events() as routes, netlink.Events(NETFILTER, NFTABLES_EVENTS) as nft:
             while True:
                 step(follower, (routes, nft))
+
+
+@contextmanager
+def termination_as_exit() -> Iterator[None]:
+    """Has SIGTERM, by which systemd ends a service, leave the block as SystemExit: its lock file goes."""
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def step(follower: Follower, events: Sequence[netlink.Events]) -> None:
