@@ -172,7 +172,7 @@ def repeat(action: Callable[[Host, str, int], None], lab: Lab, times: int) -> di
     return {"slowest": slowest, "errors": errors, "seconds": time.monotonic() - begun}
 
 
-@pytest.mark.parametrize(("action", "times"), [(finish, 250), (reset, 100)])
+@pytest.mark.parametrize(("action", "times"), [(finish, 500), (reset, 100)])
 def test_a_client_that_uses_its_port_again_at_once(
     director: AcceleratedDirector, action: Callable[[Host, str, int], None], times: int
 ) -> None:
