@@ -31,16 +31,22 @@ static __always_inline bool is_hairpin(const struct headers *found)
 	return same_address(&found->flow.source, &found->flow.destination);
 }
 
+/* Has a request's next packets be conntrack's. */
+static __always_inline void leave_to_conntrack(const struct ipvs_flow_key *key)
+{
+	struct ipvs_flow *request = key ? bpf_map_lookup_elem(&flows, key) : 0;
+
+	if (request && request->kind == IPVS_FLOW_REQUEST)
+		request->kind = IPVS_FLOW_LEGACY;
+}
+
 /*
  * A session could not be made. Its next packets, the same again, are conntrack's:
  * this one is lost, since IPVS has chosen a backend that would not know the way back.
  */
 static __always_inline int give_up(const struct ipvs_flow_key *key)
 {
-	struct ipvs_flow *request = key ? bpf_map_lookup_elem(&flows, key) : 0;
-
-	if (request && request->kind == IPVS_FLOW_REQUEST)
-		request->kind = IPVS_FLOW_LEGACY;
+	leave_to_conntrack(key);
 	return TC_ACT_SHOT;
 }
 
@@ -265,6 +271,12 @@ static __always_inline int send_flow(struct __sk_buff *packet, const struct ipvs
 			COUNT(sessions_clashed);
 			return give_up(request);
 		}
+	}
+	if (!translation && !is_begin(found)) {
+		/* It began by a device that had no program yet: the backend knows the client itself. */
+		leave_to_conntrack(request);
+		set_mark_done(packet, settings);
+		return TC_ACT_UNSPEC;
 	}
 	if (!translation)
 		return begin_session(packet, settings, found, request, masqueraded, now, ipv6);

@@ -392,6 +392,20 @@ def test_without_an_address_a_masqueraded_packet_goes_nowhere(here: Director) ->
     assert here.counted()["dropped_no_address"] == before + 1
 
 
+@VERSIONS
+def test_what_began_by_a_device_without_programs_goes_on_without_them(here: Director, version: int) -> None:
+    first = Packet(CLIENT[version], ALWAYS[version], 40000, PORT, TCP, SYN)
+    mark = here.take_in(first).mark
+    # Its first packet has left otherwise; now the device has programs.
+    later = replace(first, flags=ACK, payload=PAYLOAD)
+    assert here.take_in(later).mark == mark
+    scheduled = replace(later, destination=BACKEND[version], destination_port=BACKEND_PORT)
+    sent = here.send_out(scheduled, mark)
+    assert (sent.verdict, sent.frame) == (PASS, scheduled.frame())
+    assert here.flows() == {FlowKind.LEGACY: 1}
+    assert here.take_in(later).mark == 0
+
+
 # ---- the same addresses and ports again ----
 
 
