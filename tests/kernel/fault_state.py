@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from meshaccel import metrics, record
 from meshaccel.accelerators.sockops import NAME
-from meshaccel.accelerators.sockops.command import status_lines
+from meshaccel.command import status_lines
 from tests.kernel.inventory import Inventory, programs_of
 from tests.kernel.topologies import Topology
 from tests.support.connections import Connection, connected
@@ -140,7 +140,7 @@ def assert_status_works(node: Sockops) -> None:
     """Everything that an operator can ask is answered."""
     status = node.status()
     assert status["state"] in {"present", "absent", "incomplete"}
-    assert status_lines(status)
+    assert status_lines(NAME, status, node.paths)
     assert bool(metrics.render(status)) == (status["state"] == "present")
     assert record.read(node.paths).get(NAME, {}).get("phase") in {None, "applying", "done", "failed"}
 
