@@ -325,7 +325,9 @@ def test_of_ten_thousand_services_one_that_changes_takes_messages_for_it_alone(d
     assert director.converge(*entries).messages == 2
     seen = director.seen()
     assert len(seen) == SERVICES * (1 + SERVERS)
-    assert [line.partition(" -r ")[2] for line in seen if "10.250" in line] == ["10.250.0.1:80 -m -w 7"]
+    assert [line.partition(" -r ")[2] for line in seen if " -r 10.250.0.1:" in line] == [
+        "10.250.0.1:80 -m -w 7"
+    ]
 
 
 def test_services_of_another_namespace_hide_none_of_ours() -> None:

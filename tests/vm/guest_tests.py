@@ -47,12 +47,28 @@ CORE = tuple(
         "removal.py",
     )
 )
+#: Of tests/ipvs, what every run has: some four minutes of a quarter of an hour.
+IPVS_CORE = tuple(
+    f"tests/ipvs/test_{name}"
+    for name in (
+        "paths.py::test_services_work_and_conntrack_sees_none_of_it",
+        "paths.py::test_backends_behind_every_kind_of_device",
+        "paths.py::test_datagrams_of_every_size",
+        "paths.py::test_a_backend_without_a_listener_is_told_at_once",
+        "services.py::test_services_of_every_kind_are_as_ipvsadm_shows_them",
+        "services.py::test_services_of_somebody_else_are_left_alone_until_they_are_purged",
+        "services.py::test_services_of_another_namespace_hide_none_of_ours",
+        "surroundings.py",
+        "switching.py::test_short_and_long_connections_outlive_two_switches_there_and_back",
+        "switching.py::test_datagrams_outlive_two_switches_there_and_back",
+    )
+)
 ALL = ("tests/kernel",)
 #: The words for pytest that are meant by a name.
 SUITES: dict[str, tuple[str, ...]] = {
     "kernel": CORE,
     # Only here: tests/ipvs is no part of pytest's own `testpaths`, since few machines have IPVS.
-    "ipvs": ("tests/ipvs",),
+    "ipvs": IPVS_CORE,
 }
 #: Left out: what needs more speed or more programs than a guest has.
 SELECTION = "not machine"
