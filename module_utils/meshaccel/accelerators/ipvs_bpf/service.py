@@ -57,6 +57,16 @@ class IpvsBpf:
         """Returns the accelerator of an installation."""
         return cls(paths, paths.bpf_object(NAME), expected_digest)
 
+    @classmethod
+    def wished(cls, raw: Mapping[str, Json], paths: NodePaths) -> tuple[IpvsBpf, Desired]:
+        """Parses role variables, the digest of the object among them; returns what they wish, and of what.
+
+        Raises InvalidInput.
+        """
+        settings = dict(raw)
+        accelerator = cls.on_this_node(paths, settings.pop("object_digest", None))
+        return accelerator, accelerator.parse(settings)
+
     def parse(self, raw: Mapping[str, Json]) -> Desired:
         """Parses role variables; raises InvalidInput."""
         return parse(raw)

@@ -62,6 +62,17 @@ class Sockops:
         path = paths.bpf_object(NAME)
         return cls(paths, cgroups.hierarchy(), path, expected_digest, expected_relay_digest)
 
+    @classmethod
+    def wished(cls, raw: Mapping[str, Json], paths: NodePaths) -> tuple[Sockops, Desired]:
+        """Parses role variables, the digests of the objects among them; returns what they wish, and of what.
+
+        Raises InvalidInput, and Unsupported without cgroup2.
+        """
+        settings = dict(raw)
+        digests = (settings.pop("object_digest", None), settings.pop("relay_object_digest", None))
+        sockops = cls.on_this_node(paths, *digests)
+        return sockops, sockops.parse(settings)
+
     def parse(self, raw: Mapping[str, Json]) -> Desired:
         """Parses role variables; raises InvalidInput."""
         return parse(raw, self.hierarchy)
