@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tests.ipvs.kube_proxy import KubeProxy, Service
 from tests.ipvs.lab import NETWORKS
@@ -18,7 +18,7 @@ CLUSTER_ADDRESS = {4: "10.96.0.10", 6: "fd96::10"}
 SERVICE_PORT, NODE_PORT = 80, 30080
 
 
-def cluster(lab: Lab, *target_ports: int, endpoints: Sequence[Host] = (), **changes: object) -> KubeProxy:
+def cluster(lab: Lab, *target_ports: int, endpoints: Sequence[Host] = (), **changes: Any) -> KubeProxy:
     """Return a kube-proxy with a service in both families for each target port, by default on all backends.
 
     The first is to be had at CLUSTER_ADDRESS, SERVICE_PORT, and at the director's own addresses, NODE_PORT;
@@ -39,7 +39,7 @@ def cluster(lab: Lab, *target_ports: int, endpoints: Sequence[Host] = (), **chan
     ]
     node = [host.gateway(version) for host in lab.hosts for version in versions(host)]
     proxy = KubeProxy(tuple(services), tuple(node), cluster_networks=NETWORKS)
-    return replace(proxy, **changes)  # type: ignore[arg-type]
+    return replace(proxy, **changes)
 
 
 def addresses(hosts: Sequence[Host], version: int) -> tuple[str, ...]:

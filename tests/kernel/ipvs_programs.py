@@ -10,7 +10,7 @@ import socket
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from meshaccel.accelerators.ipvs_bpf import layout
 from meshaccel.accelerators.ipvs_bpf.layout import FlowKind, Masquerade, ProgramMode
@@ -30,6 +30,9 @@ LOW, HIGH = 0x1000, 0x2000
 DONE, REQUEST, MASQUERADED_REQUEST = LOW, HIGH, LOW | HIGH
 FIRST_PORT, LAST_PORT = 2000, 2999
 DEVICE = "towards"
+
+Key = TypeVar("Key")
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -56,10 +59,10 @@ class Director:
 
     # ---- what is declared ----
 
-    def set(self, **settings: Any) -> None:  # noqa: ANN401 - of Settings
-        """Write the control entry."""
+    def configure(self, **settings: Any) -> None:
+        """Write the control entry, of Settings with these values."""
         wished = Settings(**settings)
-        self.write(
+        self.write_entry(
             "control",
             ctypes.c_uint32(0),
             layout.Control(
@@ -80,11 +83,13 @@ class Director:
         key = layout.ServiceKey(
             address=packed(address), port=socket.htons(port or self.service_port), protocol=protocol
         )
-        self.write("services", key, layout.Service(masquerade=layout.MASQUERADE_NUMBERS[masquerade]))
+        self.write_entry("services", key, layout.Service(masquerade=layout.MASQUERADE_NUMBERS[masquerade]))
 
     def declare_local(self, network: str) -> None:
         """Make a network local."""
-        self.write("local_networks", layout.packed_network(ipaddress.ip_network(network)), ctypes.c_uint32(1))
+        self.write_entry(
+            "local_networks", layout.packed_network(ipaddress.ip_network(network)), ctypes.c_uint32(1)
+        )
 
     def declare_device(self, first_port: int = FIRST_PORT, last_port: int = LAST_PORT) -> None:
         """Give the device its addresses for clients, and the ports."""
@@ -94,11 +99,11 @@ class Director:
             first_port=first_port,
             last_port=last_port,
         )
-        self.write("devices", ctypes.c_uint32(self.device), entry)
+        self.write_entry("devices", ctypes.c_uint32(self.device), entry)
 
     def remove_device(self) -> None:
         """Take the device's addresses away."""
-        with self.map("devices", ctypes.c_uint32, layout.Device) as devices:
+        with self.open_map("devices", ctypes.c_uint32, layout.Device) as devices:
             devices.delete(ctypes.c_uint32(self.device))
 
     # ---- packets ----
@@ -124,37 +129,37 @@ class Director:
 
     def flow_entries(self) -> list[tuple[layout.FlowKey, layout.Flow]]:
         """Return the table of flows."""
-        with self.map("flows", layout.FlowKey, layout.Flow) as flows:
+        with self.open_map("flows", layout.FlowKey, layout.Flow) as flows:
             return flows.items()
 
     def clear(self) -> None:
         """Empty what packets have made."""
-        with self.map("flows", layout.FlowKey, layout.Flow) as flows:
+        with self.open_map("flows", layout.FlowKey, layout.Flow) as flows:
             for key in list(flows.keys()):
                 flows.delete(key)
 
     def age(self, seconds: float) -> None:
         """Make every flow as if last seen so much earlier."""
-        with self.map("flows", layout.FlowKey, layout.Flow) as flows:
+        with self.open_map("flows", layout.FlowKey, layout.Flow) as flows:
             for key, flow in flows.items():
                 flow.last_seen -= min(flow.last_seen, int(seconds * 1e9))
                 flows.write(key, flow)
 
     def counted(self) -> dict[str, int]:
         """Return the counters, summed over processors."""
-        with self.map("counters", ctypes.c_uint32, layout.Counters) as counters:
+        with self.open_map("counters", ctypes.c_uint32, layout.Counters) as counters:
             rows = counters.read_per_cpu(ctypes.c_uint32(0))
         return {name: sum(getattr(row, name) for row in rows) for name in layout.COUNTER_NAMES}
 
     # ---- maps ----
 
-    def map(self, name: str, key: Any, value: Any) -> maps.Map[Any, Any]:  # noqa: ANN401 - ctypes
-        """Open a map."""
+    def open_map(self, name: str, key: type[Key], value: type[Value]) -> maps.Map[Key, Value]:
+        """Open a map whose keys and values are of these types of ctypes."""
         return maps.Map(os.dup(self.loaded.map_descriptor(name)), key, value)
 
-    def write(self, name: str, key: Any, value: Any) -> None:  # noqa: ANN401 - ctypes
-        """Write an entry."""
-        with self.map(name, type(key), type(value)) as written:
+    def write_entry(self, name: str, key: object, value: object) -> None:
+        """Write an entry; key and value are of ctypes."""
+        with self.open_map(name, type(key), type(value)) as written:
             written.write(key, value)
 
 
@@ -182,7 +187,7 @@ def director(sessions: int = 1024) -> Iterator[Director]:
         loaded.load()
         made = Director(loaded, socket.if_nametoindex(DEVICE))
         program = ctypes.c_uint32(loaded.program_descriptor(layout.AGEING_PROGRAM))
-        made.write("ageing", ctypes.c_uint32(0), program)
+        made.write_entry("ageing", ctypes.c_uint32(0), program)
         made.declare_device()
-        made.set()
+        made.configure()
         yield made

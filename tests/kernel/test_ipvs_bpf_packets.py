@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -71,7 +71,7 @@ def loaded() -> Iterator[Director]:
 @pytest.fixture
 def here(loaded: Director) -> Director:
     loaded.clear()
-    loaded.set()
+    loaded.configure()
     loaded.declare_device()
     return loaded
 
@@ -164,10 +164,10 @@ def test_masquerade_and_its_way_back(here: Director, version: int, protocol: int
     session, at_backend = begin(here, version=version, protocol=protocol)
     port = at_backend.source_port
     assert FIRST_PORT <= port <= LAST_PORT
-    masqueraded = {"source": here.source[version], "source_port": port}
-    assert at_backend == replace(session.scheduled(session.first), **masqueraded)  # type: ignore[arg-type]
+    masqueraded: dict[str, Any] = {"source": here.source[version], "source_port": port}
+    assert at_backend == replace(session.scheduled(session.first), **masqueraded)
     later = session.following()
-    assert requested(here, session, later) == replace(session.scheduled(later), **masqueraded)  # type: ignore[arg-type]
+    assert requested(here, session, later) == replace(session.scheduled(later), **masqueraded)
     reply = requested(here, session, later).turned()
     assert replied(here, reply) == session.scheduled(later).turned()
 
@@ -197,13 +197,13 @@ def test_udp_without_checksum_stays_so(here: Director) -> None:
 
 
 def test_a_bit_for_other_people_s_rules_comes_along(here: Director) -> None:
-    here.set(accepted=0x4000)
+    here.configure(accepted=0x4000)
     first = Packet(CLIENT[4], ALWAYS[4], 40000, PORT, TCP, SYN)
     assert here.take_in(first, mark=0x80000).mark == MASQUERADED_REQUEST | 0x4000 | 0x80000
 
 
 def test_replies_have_the_bit_and_requests_that_are_not_masqueraded_have_it_not(here: Director) -> None:
-    here.set(accepted=0x4000)
+    here.configure(accepted=0x4000)
     first = Packet(CLIENT[4], NEVER[4], 40000, PORT, TCP, SYN)
     at_backend = replace(first, destination=BACKEND[4])
     assert here.take_in(first).mark == REQUEST
@@ -214,7 +214,7 @@ def test_replies_have_the_bit_and_requests_that_are_not_masqueraded_have_it_not(
 
 @pytest.mark.parametrize("mark", [REQUEST, MASQUERADED_REQUEST, DONE])
 def test_a_tunnel_s_own_packet_inherits_no_bit_of_other_people_s(here: Director, mark: int) -> None:
-    here.set(accepted=0x4000)
+    here.configure(accepted=0x4000)
     packet = Packet(CLIENT[4], BACKEND[4], 40000, PORT, TCP, SYN)
     assert here.send_out(packet, mark | 0x4000 | 0x80000).mark == DONE | 0x80000
 
@@ -241,7 +241,7 @@ def test_the_middle_of_a_connection_that_is_no_session_passes(here: Director, ve
 
 def test_off_touches_nothing(here: Director) -> None:
     session, at_backend = begin(here)
-    here.set(mode=ProgramMode.OFF)
+    here.configure(mode=ProgramMode.OFF)
     for packet in (session.first, session.following(), at_backend.turned()):
         outcome = here.take_in(packet)
         assert (outcome.mark, outcome.frame) == (0, packet.frame())
@@ -460,10 +460,10 @@ def test_a_port_that_conntrack_has_given_away_is_not_taken(here: Director) -> No
 
 
 def test_observe_notes_what_is_conntrack_s(here: Director) -> None:
-    here.set(mode=ProgramMode.OBSERVE)
+    here.configure(mode=ProgramMode.OBSERVE)
     first = Packet(CLIENT[4], ALWAYS[4], 40000, PORT, TCP, SYN)
     assert here.take_in(first).mark == 0
-    here.set()
+    here.configure()
     # Sent again, while the connection is being made: it stays conntrack's.
     assert here.take_in(first).mark == 0
     assert here.flows() == {FlowKind.LEGACY: 1}
@@ -474,7 +474,7 @@ def test_observe_notes_what_is_conntrack_s(here: Director) -> None:
 @PROTOCOLS
 def test_drain_finishes_sessions_and_begins_none(here: Director, protocol: int) -> None:
     session, at_backend = begin(here, protocol=protocol)
-    here.set(mode=ProgramMode.DRAIN)
+    here.configure(mode=ProgramMode.DRAIN)
     later = session.following()
     assert requested(here, session, later).source_port == at_backend.source_port
     assert replied(here, at_backend.turned(payload=PAYLOAD)).destination == CLIENT[4]
@@ -486,7 +486,7 @@ def test_while_draining_a_client_that_begins_anew_is_conntrack_s(here: Director)
     session, at_backend = begin(here)
     requested(here, session, session.following())
     finish(here, session, at_backend)
-    here.set(mode=ProgramMode.DRAIN)
+    here.configure(mode=ProgramMode.DRAIN)
     assert here.take_in(session.first).mark == 0
     assert not here.flows()
 
@@ -517,7 +517,7 @@ def wait_until_empty(here: Director) -> None:
 @VERSIONS
 @pytest.mark.parametrize("end", [FIN, RST])
 def test_a_closed_session_ages_away(here: Director, version: int, end: int) -> None:
-    here.set(closed=1, closing=1)
+    here.configure(closed=1, closing=1)
     session, at_backend = begin(here, version=version)
     requested(here, session, session.following())
     requested(here, session, session.following(ACK | end, b""))
@@ -528,7 +528,7 @@ def test_a_closed_session_ages_away(here: Director, version: int, end: int) -> N
 
 def test_what_is_left_of_a_backend_that_ipvs_has_replaced_ages_too(here: Director) -> None:
     """The first packet is sent again, and in the meantime its backend was taken out."""
-    here.set(closed=1, closing=1)
+    here.configure(closed=1, closing=1)
     begin(here)
     begin(here, backend=OTHER_BACKEND[4])
     assert here.flows() == {FlowKind.REQUEST: 1, FlowKind.TRANSLATION: 2, FlowKind.REPLY: 2}
@@ -536,7 +536,7 @@ def test_what_is_left_of_a_backend_that_ipvs_has_replaced_ages_too(here: Directo
 
 
 def test_a_session_that_is_used_does_not_age(here: Director) -> None:
-    here.set(closed=1, closing=2, tcp=2)
+    here.configure(closed=1, closing=2, tcp=2)
     session, _ = begin(here)
     for _ in range(8):
         requested(here, session, session.following())

@@ -6,6 +6,7 @@ import ipaddress
 import socket
 import struct
 from dataclasses import dataclass, replace
+from typing import Any
 
 ETHERNET_LENGTH = 14
 ETHERTYPES = {4: 0x0800, 6: 0x86DD}
@@ -57,7 +58,7 @@ class Packet:
         """4 or 6."""
         return 6 if ":" in self.source else 4
 
-    def turned(self, **changes: object) -> Packet:
+    def turned(self, **changes: Any) -> Packet:
         """Return the packet that goes the other way."""
         other = replace(
             self,
@@ -66,7 +67,7 @@ class Packet:
             source_port=self.destination_port,
             destination_port=self.source_port,
         )
-        return replace(other, **changes)  # type: ignore[arg-type]
+        return replace(other, **changes)
 
     def transport(self) -> bytes:
         """Return the bytes behind IP's header."""

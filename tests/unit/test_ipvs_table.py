@@ -24,23 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 #: Of Linux 6.1, by services of every kind.
-LISTING = """\
-IP Virtual Server version 1.2.1 (size=4096)
-Prot LocalAddress:Port Scheduler Flags
-  -> RemoteAddress:Port Forward Weight ActiveConn InActConn
-UDP  0A000001:13C4 wlc  persistent 15000 FFFFFFFF
-UDP  0A000001:0035 rr ops 
-SCTP  0A000001:0063 mh  
-  -> 0A010003:0063      Route   1      0          0         
-UDP  [fd00:0000:0000:0000:0000:0000:0000:0001]:0035 sh persistent 75000 40000000
-  -> [fd00:0000:0000:0000:0000:0000:0000:0002]:0035      Masq    1      0          7         
-TCP  0A000001:0050 rr  
-  -> 0A010002:0050      Tunnel  1      0          0         
-  -> 0A010001:1F90      Masq    3      5          2         
-FWM  00000007 wlc 
-FWM  00000007 wlc persistent 25000 FFFFFFFF
-  -> 0A010009:0000      Masq    1      0          0         
-"""  # noqa: W291
+LISTING = (Path(__file__).parent / "recorded" / "proc-net-ip_vs.txt").read_text()
 ENTRIES: list[dict[str, Any]] = [
     {"address": "10.0.0.1", "port": 80, "scheduler": "rr", "servers": ["10.1.0.1:8080", "10.1.0.2"]},
     {"address": "fd00::1", "port": 53, "protocol": "udp", "scheduler": "sh", "flags": ["sh-port", "ops"]},
@@ -84,7 +68,7 @@ class SentMessages:
     def close(self) -> None:
         pass
 
-    def nlm_request(self, message: Any, msg_type: int, msg_flags: int) -> Iterator[object]:  # noqa: ANN401
+    def nlm_request(self, message: messages.Message, msg_type: int, msg_flags: int) -> Iterator[object]:
         assert (msg_type, msg_flags) == (self.prid, NLM_F_REQUEST | NLM_F_ACK)
         message.encode()
         # Behind the headers of netlink and of generic netlink.

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from meshaccel import engine
 from meshaccel.accelerators.sockops.description import describe, describe_observed
+from meshaccel.accelerators.sockops.desired import Desired
 from meshaccel.accelerators.sockops.observe import Observed
 from meshaccel.accelerators.sockops.plan import make_plan
 from meshaccel.accelerators.sockops.relays import observe as relays_observe
@@ -149,10 +150,10 @@ RUNNING = relays_observe.Loaded(
 )
 
 
-def running(desired: object = RELAYED) -> Scenario:
+def running(desired: Desired = RELAYED) -> Scenario:
     """A node with the accelerator on in cgroup a."""
     found = node(pins({1: policy(CGROUPS["a"])}))
-    return Scenario(found, desired)  # type: ignore[arg-type]
+    return Scenario(found, desired)
 
 
 def test_relays_come_after_the_cgroups_and_before_the_switch() -> None:

@@ -169,6 +169,7 @@ class Map(Generic[Key, Value]):
 
 def reference(data: object) -> object:
     """Returns a pointer to a ctypes object, for a call."""
+    # The type that all of ctypes have in common has no public name.
     pointer: object = ctypes.byref(data)  # type: ignore[arg-type]
     return pointer
 
