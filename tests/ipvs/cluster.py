@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from tests.ipvs import loads
 from tests.ipvs.kube_proxy import KubeProxy, Service
 from tests.ipvs.lab import NETWORKS
 
@@ -40,6 +41,19 @@ def cluster(lab: Lab, *target_ports: int, endpoints: Sequence[Host] = (), **chan
     node = [host.gateway(version) for host in lab.hosts for version in versions(host)]
     proxy = KubeProxy(tuple(services), tuple(node), cluster_networks=NETWORKS)
     return replace(proxy, **changes)
+
+
+def check_clients_seen(lab: Lab, version: int) -> None:
+    """Ask nginx "one" and "two" on the first two backends which client they see: as kube-proxy has it.
+
+    At the cluster's address that is the client itself, at the node's port the director.
+    """
+    client, node = lab.client.address(version), lab.client.gateway(version)
+    first, second = (backend.gateway(version) for backend in lab.backends)
+    inside = [loads.request(lab.client, CLUSTER_ADDRESS[version], SERVICE_PORT) for _ in range(2)]
+    assert sorted(inside) == [f"one {client}", f"two {client}"]
+    outside = [loads.request(lab.client, node, NODE_PORT) for _ in range(2)]
+    assert sorted(outside) == [f"one {first}", f"two {second}"]
 
 
 def addresses(hosts: Sequence[Host], version: int) -> tuple[str, ...]:

@@ -6,8 +6,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .. import engine
-from ..errors import InvalidInput
+from .. import engine, kept_wish
 from ..model import Json
 from ..paths import NodePaths
 from ..system import files
@@ -70,15 +69,8 @@ class Services:
 
         Raises InvalidInput when none are kept or their file is damaged.
         """
-        path = self.paths.desired(NAME)
-        content = files.read(path)
-        if content is None:
-            raise InvalidInput(
-                wanted=f"the services in {path}",
-                found="no such file",
-                remedy="run the playbook first; there is nothing to restore",
-            )
-        return self.converge(read_wish(content, path), before_action=before_action)
+        kept = read_wish(kept_wish.require(self.paths, NAME), self.paths.desired(NAME))
+        return self.converge(kept, before_action=before_action)
 
     def status(self) -> dict[str, Json]:
         """Returns how many services are ours and there, as plain data."""

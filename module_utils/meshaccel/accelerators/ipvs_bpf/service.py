@@ -8,14 +8,13 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from ... import engine, holds
+from ... import engine, holds, kept_wish
 from ...bpf.loaders import Loader
 from ...bpf.object_file import expected_or_installed
 from ...bpf.pins import PinPlaces
 from ...errors import InvalidInput
 from ...model import Json, Mode, Plan
 from ...paths import NodePaths
-from ...system import files
 from . import NAME, handlers, layout, reservation, sessions, switchover
 from .control import write_mode
 from .description import describe, describe_observed
@@ -110,15 +109,7 @@ class IpvsBpf:
 
     def kept_wish(self) -> Desired:
         """Returns the wish kept on the node; raises InvalidInput when there is none, or it is damaged."""
-        path = self.paths.desired(NAME)
-        content = files.read(path)
-        if content is None:
-            raise InvalidInput(
-                wanted=f"the desired state in {path}",
-                found="no such file",
-                remedy="run the playbook first; there is nothing to restore",
-            )
-        return load_document(content, path)
+        return load_document(kept_wish.require(self.paths, NAME), self.paths.desired(NAME))
 
     def restore(self, before_action: engine.BeforeAction = engine.ignore) -> engine.Result:
         """Brings back the wish kept on the node. The caller holds the node's lock.

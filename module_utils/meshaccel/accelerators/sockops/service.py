@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
 
-from ... import engine, holds
+from ... import engine, holds, kept_wish
 from ...bpf import maps
 from ...bpf.object_file import observe_object, require_object
 from ...errors import InvalidInput
@@ -125,15 +125,7 @@ class Sockops:
 
         Raises InvalidInput when no wish is kept or its file is damaged.
         """
-        path = self.paths.desired(NAME)
-        content = files.read(path)
-        if content is None:
-            raise InvalidInput(
-                wanted=f"the desired state in {path}",
-                found="no such file",
-                remedy="run the playbook first; there is nothing to restore",
-            )
-        desired = load_document(content, path)
+        desired = load_document(kept_wish.require(self.paths, NAME), self.paths.desired(NAME))
         notes = [f"made cgroup {path}, for what will run in it" for path in self._make_slices(desired)]
         result = self.converge(desired, skip_missing=True, before_action=before_action)
         missing = resolve(desired, self.observe(desired, Denied())).missing
