@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from meshaccel.accelerators.ipvs_bpf.explanation import explain, lines
-from meshaccel.accelerators.ipvs_bpf.exposition import render
 from meshaccel.accelerators.ipvs_bpf.layout import PROGRAMS, ProgramMode
+from meshaccel.accelerators.ipvs_bpf.metrics import render
 from meshaccel.accelerators.ipvs_bpf.observe import observe_loaded
 from meshaccel.accelerators.ipvs_bpf.status import status, status_lines
 from meshaccel.errors import ApplyFailed, InvalidInput, NotOurs

@@ -84,7 +84,6 @@ class Session:
     """Of the client to the service."""
     backend: str
     masqueraded: bool
-    device_source: str
 
     @property
     def mark(self) -> int:
@@ -113,7 +112,7 @@ def begin(
     flags = SYN if protocol == TCP else 0
     first = Packet(CLIENT[version], service[version], client_port, PORT, protocol, flags)
     masqueraded = service is ALWAYS
-    session = Session(first, backend or BACKEND[version], masqueraded, here.source[version])
+    session = Session(first, backend or BACKEND[version], masqueraded)
     arrived = here.take_in(first)
     assert (arrived.verdict, arrived.mark) == (PASS, session.mark)
     assert read(arrived.frame) == first

@@ -11,7 +11,7 @@ from pyroute2.netlink import NLM_F_ACK, NLM_F_REQUEST
 from pyroute2.netlink.exceptions import NetlinkError
 
 from meshaccel.errors import Unsupported
-from meshaccel.ipvs import interface, listing, messages, module, table
+from meshaccel.ipvs import interface, kernel_module, listing, messages, table
 from meshaccel.ipvs.desired import Desired, parse
 from meshaccel.ipvs.entries import parse_services
 from meshaccel.ipvs.model import AddressKey, MarkKey, RealServer, VirtualService
@@ -186,7 +186,7 @@ def unloaded(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
         commands.append(command)
         return ""
 
-    monkeypatch.setattr(module, "loaded", lambda: False)
+    monkeypatch.setattr(kernel_module, "loaded", lambda: False)
     monkeypatch.setattr(tools, "run", run)
     return commands
 
@@ -203,7 +203,7 @@ def test_a_kernel_that_cannot_have_the_module_is_told(
     unloaded: list[list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(Unsupported, match="found no /proc/net/ip_vs after modprobe ip_vs"):
-        module.ensure()
+        kernel_module.ensure()
     assert unloaded == [["modprobe", "ip_vs"]]
 
     def missing(*_: object, **__: object) -> str:
@@ -217,9 +217,9 @@ def test_a_kernel_that_cannot_have_the_module_is_told(
 def test_schedulers_are_those_that_modules_are_listed_of(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "MODULES", str(tmp_path))
+    monkeypatch.setattr(kernel_module, "MODULES", str(tmp_path))
     monkeypatch.setattr(os, "uname", lambda: type("uname", (), {"release": "6.1"}))
-    assert module.schedulers() is None
+    assert kernel_module.schedulers() is None
     (tmp_path / "6.1").mkdir()
     directory = "kernel/net/netfilter/ipvs"
     (tmp_path / "6.1/modules.dep").write_text(
@@ -227,7 +227,7 @@ def test_schedulers_are_those_that_modules_are_listed_of(
         f"{directory}/ip_vs_mh.ko.zst:\n{directory}/ip_vs_ftp.ko:\n"
     )
     (tmp_path / "6.1/modules.builtin").write_text(f"{directory}/ip_vs_wlc.ko\n")
-    assert module.schedulers() == frozenset({"rr", "mh", "wlc"})
+    assert kernel_module.schedulers() == frozenset({"rr", "mh", "wlc"})
 
 
 def test_a_service_of_a_mark_is_known_by_its_family() -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from meshaccel import node
-from meshaccel.ipvs import module
+from meshaccel.ipvs import kernel_module
 from meshaccel.ipvs import table as ipvs_table
 from tests.support.accelerator import node_paths
 from tests.support.modules import import_part, load_module, run_module
@@ -40,8 +40,8 @@ def table(places: NodePaths, monkeypatch: pytest.MonkeyPatch) -> SimulatedTable:
     made = SimulatedTable()
     own = import_part("paths").NodePaths(**vars(places))
     monkeypatch.setattr(load_module(MODULE), "NodePaths", lambda: own)
-    monkeypatch.setattr(import_part("ipvs.module"), "loaded", lambda: True)
-    monkeypatch.setattr(import_part("ipvs.module"), "schedulers", lambda: frozenset({"rr"}))
+    monkeypatch.setattr(import_part("ipvs.kernel_module"), "loaded", lambda: True)
+    monkeypatch.setattr(import_part("ipvs.kernel_module"), "schedulers", lambda: frozenset({"rr"}))
     monkeypatch.setattr(import_part("ipvs.table"), "read", lambda _: made.read())
     monkeypatch.setattr(import_part("ipvs.messages"), "Kernel", lambda: made)
     return made
@@ -99,9 +99,9 @@ def test_without_pyroute2_nothing_changes_and_it_is_named(
 def test_of_many_steps_a_plan_of_the_node_tells_the_first(
     places: NodePaths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "loaded", lambda: True)
+    monkeypatch.setattr(kernel_module, "loaded", lambda: True)
     monkeypatch.setattr(ipvs_table, "read", lambda _: ())
-    monkeypatch.setattr(module, "schedulers", lambda: None)
+    monkeypatch.setattr(kernel_module, "schedulers", lambda: None)
     many = [{**WEB, "port": port} for port in range(1, 201)]
     plan = node.plan_node({MODULE: {"services": many}}, places)
     assert plan.roles == ["preflight", MODULE]

@@ -10,11 +10,11 @@ from .. import engine, kept_wish
 from ..model import Json
 from ..paths import NodePaths
 from ..system import files
-from . import NAME, module, table
-from .collector import without_cycle_collection
+from . import NAME, kernel_module, table
 from .description import describe, describe_observed
 from .desired import Desired
 from .document import read_kept, read_wish
+from .garbage_collection import without_garbage_collection
 from .handlers import Handlers
 from .model import VirtualService
 from .observe import Observed, observe
@@ -34,7 +34,7 @@ class Services:
 
     paths: NodePaths
 
-    @without_cycle_collection()
+    @without_garbage_collection()
     def converge(
         self,
         desired: Desired,
@@ -79,7 +79,7 @@ class Services:
         if content is None:
             return {"state": "absent"}
         kept = read_kept(content, path)
-        there = {service.key: service for service in (table.read() if module.loaded() else ())}
+        there = {service.key: service for service in (table.read() if kernel_module.loaded() else ())}
         listed = [there[key] for key in kept.listed if key in there]
         return {
             "state": "present",

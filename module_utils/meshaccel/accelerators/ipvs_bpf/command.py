@@ -41,7 +41,7 @@ class Command:
 
     def metrics(self, status: Mapping[str, Json]) -> str:
         """Returns a status as Prometheus text."""
-        from .exposition import render
+        from .metrics import render
 
         return render(status)
 

@@ -22,10 +22,10 @@ from ...system import files, systemd
 from ...system.route_netlink import Link
 from ...unit_actions import Unit
 from . import NAME, kernel_settings, layout, notrack, tencent
+from .follow_unit import UNIT_NAME
 from .layout import Masquerade, ProgramMode
-from .settings import settings_before
+from .settings_before import settings_before
 from .state import DeviceState, Loaded, Observed, Program, Settings, Source, Surroundings
-from .unit import UNIT_NAME
 
 ONLY = ctypes.c_uint32(0)
 

@@ -15,7 +15,7 @@ from ...bpf.pins import PinPlaces
 from ...errors import InvalidInput
 from ...model import Json, Mode, Plan
 from ...paths import NodePaths
-from . import NAME, handlers, layout, reservation, sessions, switchover
+from . import NAME, handlers, layout, mode_handlers, reservation, sessions
 from .control import write_mode
 from .description import describe, describe_observed
 from .desired import Desired, load_document, parse
@@ -158,7 +158,7 @@ class IpvsBpf:
             over = sessions.aged(table, loaded.settings, sessions.monotonic())
         reserved = {key for key, flow in table.items() if flow.kind == layout.FlowKind.RESERVED}
         free = reserved - reservation.taken(loaded.devices.values()) if reserved else set()
-        switchover.delete(self.pins, [*over, *free])
+        mode_handlers.delete(self.pins, [*over, *free])
         words = [f"{len(over)} flows were over"] if over else []
         return [*words, *([f"{len(free)} reserved ports are free again"] if free else [])]
 
