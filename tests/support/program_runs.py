@@ -10,6 +10,7 @@ from typing import Final
 PASS: Final = 0xFFFFFFFF
 """TC_ACT_UNSPEC: on to the next filter, or the stack."""
 DROP: Final = 2
+REDIRECT: Final = 7
 LARGEST_PACKET = 65536
 #: Offsets in struct __sk_buff, include/uapi/linux/bpf.h, and its size.
 CONTEXT_SIZE = 192
