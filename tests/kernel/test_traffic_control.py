@@ -210,7 +210,7 @@ def test_another_qdisc_at_its_place_is_named_and_stays(device: int) -> None:
     tc("qdisc", "add", "dev", DEVICE, "ingress")
     tc("filter", "add", "dev", DEVICE, "ingress", "prio", "5", *EVERYTHING)
     assert traffic_control.observe(device) == Hook(
-        clsact=False, foreign=("qdisc ingress", "ingress priority 5 u32")
+        clsact=False, foreign=("qdisc ingress", "ingress priority 5 u32"), occupant="qdisc ingress"
     )
     with pytest.raises(NotOurs, match="the qdisc ingress"):
         traffic_control.add_clsact(device)

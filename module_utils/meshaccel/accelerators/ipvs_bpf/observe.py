@@ -188,6 +188,7 @@ def observe_device(link: Link, programs: dict[int, Program]) -> DeviceState:
         ingress=program_of(hook.ingress, programs),
         egress=program_of(hook.egress, programs),
         foreign=hook.foreign,
+        occupant=hook.occupant,
     )
 
 

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from ... import engine, holds
@@ -94,7 +94,7 @@ class IpvsBpf:
             outcome.actions,
             describe_observed(outcome.before),
             describe(desired, resolved, outcome.before),
-            tuple(notes),
+            (*notes, *occupied_words(resolved)),
             dict(resolved.native),
         )
 
@@ -200,8 +200,14 @@ class Run:
 
     def resolve(self, observed: Observed) -> Resolved:
         """Returns the wish in terms of this node."""
-        return resolve(self.desired, self.surroundings, self.selection, observed.hold.mode)
+        return resolve(self.desired, self.surroundings, self.selection, observed.hold.mode, observed.occupied)
 
     def make_plan(self, observed: Observed) -> Plan:
         """Returns the actions that are missing."""
         return make_plan(self.desired, self.resolve(observed), observed, self.accelerator.paths)
+
+
+def occupied_words(resolved: Resolved) -> Iterator[str]:
+    """Yields what the operator should know of devices that stay native since others are in our place."""
+    for name, reason in resolved.occupied.items():
+        yield f"the device {name} stays native: {reason}"

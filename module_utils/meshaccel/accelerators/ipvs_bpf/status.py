@@ -71,6 +71,7 @@ def status(node: IpvsBpf) -> dict[str, Json]:
         "following": lock.is_held(node.paths.follower),
         "native": dict(resolved.native) if resolved else {},
         "left_out": dict(resolved.left_out) if resolved else {},
+        "occupied": dict(resolved.occupied) if resolved else {},
         **({} if loaded is None else loaded_status(node.pins, loaded, found)),
     }
 
@@ -157,6 +158,7 @@ def status_lines(status: Mapping[str, Json]) -> list[str]:
         lines.append(f"  the wish kept here cannot be compared with the node: {status['trouble']}")
     if status["mode"] not in WITHOUT_PROGRAMS:
         lines += loaded_lines(status)
+    lines += [f"  native device {name}  {reason}" for name, reason in status["occupied"].items()]
     for service, reason in status["native"].items():
         lines.append(f"  native {service}  {reason}")
     if status["mode"] not in WITHOUT_PROGRAMS and not status["following"]:
