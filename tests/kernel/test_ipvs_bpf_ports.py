@@ -205,3 +205,13 @@ def test_a_port_that_conntrack_has_is_kept_for_it_as_long_as_a_connection(here: 
     here.send_out(Packet(here.source[4], BACKEND[4], FIRST_PORT, BACKEND_PORT, TCP, SYN), 0)
     assert not ages(here, 2)
     assert ages(here)
+
+
+def test_a_port_is_kept_for_a_connection_of_conntrack_s_that_is_used(here: Director) -> None:
+    here.set(closed=1, tcp=2)
+    native = Packet(here.source[4], BACKEND[4], FIRST_PORT, BACKEND_PORT, TCP, SYN)
+    here.send_out(native, 0)
+    for _ in range(8):
+        assert here.take_in(native.turned(flags=ACK)).mark == 0
+        time.sleep(0.5)
+    assert here.flows() == {FlowKind.RESERVED: 1}
