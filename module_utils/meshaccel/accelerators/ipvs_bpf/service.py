@@ -185,15 +185,15 @@ class Run:
     surroundings: Surroundings
     selection: Selection
 
-    def observe(self) -> Observed:
-        """Reads the node's state."""
+    def observe(self, *, nft: bool = True) -> Observed:
+        """Reads the node's state; without ``nft`` as if there were no table."""
         accelerator = self.accelerator
         wished = expected_or_installed(accelerator.object_path, accelerator.expected_digest, Loader.LIBBPF)
         return observe(
             accelerator.paths,
             wished,
             self.surroundings,
-            bpf=self.desired.present and self.desired.bpf,
+            nft=(self.desired.present and self.desired.bpf) if nft else None,
             ipvs_loaded=accelerator.readers.loaded(),
             root=accelerator.root,
         )
