@@ -23,11 +23,13 @@ from tests.kernel.test_ipvs_bpf_packets import (
 )
 from tests.support.packets import (
     ACK,
+    ETHERNET_LENGTH,
     FIN,
     IPV6_HOP_OPTIONS,
     RST,
     SYN,
     TCP,
+    TCP_LENGTH,
     UDP,
     Packet,
     read,
@@ -185,6 +187,18 @@ def test_of_what_is_to_be_cut_each_part_has_to_fit(here: Director, version: int)
     whole = session.following(payload=bytes(2 * room))
     assert here.take_in(whole, segment=room).verdict == REDIRECT
     assert here.take_in(whole, segment=room + 1).verdict == PASS
+
+
+@VERSIONS
+def test_each_part_has_tcp_s_options_too(here: Director, version: int) -> None:
+    session, _ = established(here, version)
+    options = 12
+    room = MTU - HEADERS[version] - options
+    frame = bytearray(session.following(payload=bytes(options + 2 * room)).frame())
+    # The first bytes of the payload are options, once the header says that it is longer.
+    frame[ETHERNET_LENGTH + HEADERS[version] - TCP_LENGTH + 12] = (TCP_LENGTH + options) // 4 << 4
+    assert here.take_in(bytes(frame), segment=room).verdict == REDIRECT
+    assert here.take_in(bytes(frame), segment=room + 1).verdict == PASS
 
 
 @VERSIONS
