@@ -191,6 +191,13 @@ def test_what_only_begins_is_not_kept_as_long_as_what_is_established(here: Direc
     assert ages(here)
 
 
+def test_a_half_closed_session_is_not_kept_as_long_as_an_open_one(here: Director) -> None:
+    here.set(closed=1, closing=1, tcp=100)
+    session, _ = established(here)
+    requested(here, session, session.following(ACK | FIN, b""))
+    assert ages(here)
+
+
 def test_what_only_one_end_sends_is_kept_as_long(here: Director) -> None:
     here.set(closed=1, closing=2, tcp=2, udp=2)
     _, at_backend = established(here)

@@ -81,17 +81,21 @@ def kinds(own: Director) -> list[int]:
 
 @pytest.mark.parametrize("held", [Mode.OFF, Mode.DRAIN])
 @pytest.mark.parametrize("moment", ["observe", "reserve", "set_mode"])
-def test_what_an_operator_says_in_the_middle_of_a_run_holds(own: Director, moment: str, held: Mode) -> None:
+def test_what_an_operator_says_in_the_middle_of_a_run_holds(
+    own: Director, slept: list[float], moment: str, held: Mode
+) -> None:
     def intervene(action: Action) -> None:
         if action.kind == f"ipvs_bpf.{moment}":
             own.node.switch_live(held)
             own.node.hold(held)
 
     with own.inside():
-        wish = own.node.parse(WISH)
+        wish = own.node.parse({**WISH, "observe_seconds": 1})
         own.node.converge(wish, before_action=intervene)
     assert loaded(own).mode.value == held.value
-    assert not own.converge().changed
+    # What is not observed is not waited for either.
+    assert slept == ([] if moment == "observe" else [1.0])
+    assert not own.converge(observe_seconds=1).changed
 
 
 def test_how_many_sessions_an_off_ends(own: Director) -> None:
