@@ -113,6 +113,15 @@ def test_both_directions_get_all_of_their_addresses_at_once(
     assert reply == later.turned(hops=63)
 
 
+def test_the_route_is_looked_up_once_for_each_direction(here: Director) -> None:
+    before = here.counted()["fast_path_flows"]
+    session, at_backend = established(here, 4)
+    for _ in range(3):
+        sent_fast(here.take_in(session.following()))
+        sent_fast(here.take_in(at_backend.turned(flags=ACK)))
+    assert here.counted()["fast_path_flows"] == before + 2
+
+
 def test_a_bit_for_other_people_s_rules_does_not_leave_with_it(here: Director) -> None:
     session, _ = begin(here, protocol=UDP)
     here.set(fast_path=SELDOM, accepted=0x4000)
