@@ -71,7 +71,7 @@ def going_bpf(desired: Desired, resolved: Resolved, observed: Observed, paths: N
     plan += map_plan.writing_settings(loaded, resolved.settings)
     plan += map_plan.writing_networks(loaded, resolved)
     live = loaded.mode is not ProgramMode.OFF
-    plan += map_plan.writing_devices(loaded, resolved, gone(observed), live=live)
+    plan += map_plan.writing_devices(loaded, resolved, live=live)
     plan += attaching(resolved, observed, object_file.digest, loaded.digest if live else None)
     plan += lasting(notrack.make_plan(wished_table(resolved, observed), observed.notrack), live=live)
     plan += map_plan.writing_services(loaded, resolved)
@@ -338,11 +338,6 @@ def clsact_action(state: DeviceState) -> Action:
     """Builds the removal of a clsact that nobody uses."""
     arguments = {"device": state.link.name, "index": state.link.index}
     return Action("ipvs_bpf.remove_clsact", f"remove clsact from {state.link.name}", arguments, tidies=True)
-
-
-def gone(observed: Observed) -> frozenset[int]:
-    """Returns the devices that went since the run began: the next run takes them out."""
-    return frozenset(state.link.index for state in observed.devices if state.gone)
 
 
 # ---- the follow daemon ----

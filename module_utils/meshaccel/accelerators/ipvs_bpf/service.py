@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from ... import engine, holds, kept_wish
@@ -103,7 +103,7 @@ class IpvsBpf:
             outcome.actions,
             describe_observed(outcome.before),
             describe(desired, resolved, outcome.before),
-            tuple(notes),
+            (*notes, *occupied_words(resolved)),
             dict(resolved.native),
         )
 
@@ -186,23 +186,29 @@ class Run:
     surroundings: Surroundings
     selection: Selection
 
-    def observe(self) -> Observed:
-        """Reads the node's state."""
+    def observe(self, *, nft: bool = True) -> Observed:
+        """Reads the node's state; without ``nft`` as if there were no table."""
         accelerator = self.accelerator
         wished = expected_or_installed(accelerator.object_path, accelerator.expected_digest, Loader.LIBBPF)
         return observe(
             accelerator.paths,
             wished,
             self.surroundings,
-            bpf=self.desired.present and self.desired.bpf,
+            nft=(self.desired.present and self.desired.bpf) if nft else None,
             ipvs_loaded=accelerator.readers.loaded(),
             root=accelerator.root,
         )
 
     def resolve(self, observed: Observed) -> Resolved:
         """Returns the wish in terms of this node."""
-        return resolve(self.desired, self.surroundings, self.selection, observed.hold.mode)
+        return resolve(self.desired, self.surroundings, self.selection, observed.hold.mode, observed.occupied)
 
     def make_plan(self, observed: Observed) -> Plan:
         """Returns the actions that are missing."""
         return make_plan(self.desired, self.resolve(observed), observed, self.accelerator.paths)
+
+
+def occupied_words(resolved: Resolved) -> Iterator[str]:
+    """Yields what the operator should know of devices that stay native since others are in our place."""
+    for name, reason in resolved.occupied.items():
+        yield f"the device {name} stays native: {reason}"
