@@ -160,26 +160,44 @@ static __always_inline void end_session_of_reply(const struct ipvs_flow_key *key
 	COUNT(sessions_ended);
 }
 
-static __always_inline struct note *own_note(void)
+/*
+ * Has a flow that has just begun end by itself. False when there is no room to
+ * remember that, and the flow must not stay.
+ */
+static __always_inline bool have_age(const struct ipvs_control *settings,
+				     const struct ipvs_flow_key *key, __u64 begun, __u64 now)
 {
-	return bpf_map_lookup_elem(&notes, &only);
+	struct ipvs_clock *own = bpf_map_lookup_elem(&clock, &only);
+	struct ipvs_ageing look = {
+		.key = *key,
+		.begun = begun,
+		.due = now + settings->tcp_closed_seconds * NANOSECONDS,
+	};
+
+	return !own || !own->runs || !bpf_map_push_elem(&ageing, &look, 0);
 }
 
 /* Keeps a request for this packet's egress, which sees client and backend only. */
-static __always_inline void note_request(const struct ipvs_flow_key *key)
+static __always_inline void note_request(const struct ipvs_flow_key *key,
+					 const struct ipvs_flow *request)
 {
-	struct note *note = own_note();
+	struct note *note = bpf_map_lookup_elem(&notes, &only);
 
 	if (!note)
 		return;
 	note->request = *key;
+	note->backend = request->new_destination;
+	note->source = request->new_source;
+	note->backend_port = request->new_destination_port;
+	note->source_port = request->new_source_port;
+	note->flags = request->flags;
 	note->has_request = true;
 }
 
-/* The request of a packet at egress, if this CPU has noted it; the note is used up. */
-static __always_inline struct ipvs_flow_key *noted_request(const struct ipvs_flow_key *translation)
+/* What this CPU has noted of a packet at egress, if it has; it is used up. */
+static __always_inline const struct note *noted(const struct ipvs_flow_key *translation)
 {
-	struct note *note = own_note();
+	struct note *note = bpf_map_lookup_elem(&notes, &only);
 
 	if (!note || !note->has_request)
 		return 0;
@@ -188,19 +206,7 @@ static __always_inline struct ipvs_flow_key *noted_request(const struct ipvs_flo
 	    note->request.protocol != translation->protocol ||
 	    !same_address(&note->request.source, &translation->source))
 		return 0;
-	return &note->request;
-}
-
-/* Has a new flow age, and ends the program: the rest is done by the one behind the table, if there is. */
-static __always_inline int pass_and_age(struct __sk_buff *packet, const struct ipvs_flow_key *key)
-{
-	struct note *note = own_note();
-
-	if (note) {
-		note->aged = *key;
-		bpf_tail_call(packet, &ageing, 0);
-	}
-	return TC_ACT_UNSPEC;
+	return note;
 }
 
 #endif

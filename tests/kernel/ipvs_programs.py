@@ -16,6 +16,7 @@ from meshaccel.accelerators.ipvs_bpf import layout
 from meshaccel.accelerators.ipvs_bpf.layout import FlowKind, Masquerade, ProgramMode
 from meshaccel.bpf import maps
 from meshaccel.bpf.objects import BpfObject
+from meshaccel.bpf.test_run import run_once
 from meshaccel.system.network_namespaces import entered
 from tests.support.namespaces import NetworkNamespace
 from tests.support.program_runs import Outcome, run_program
@@ -178,11 +179,11 @@ def director(sessions: int = 1024) -> Iterator[Director]:
         stack.callback(os.sched_setaffinity, 0, processors)
         os.sched_setaffinity(0, {min(processors)})
         loaded = stack.enter_context(BpfObject(str(OBJECT)))
-        loaded.set_maximum_entries("flows", sessions * layout.FLOWS_PER_SESSION)
+        for name in ("flows", "ageing"):
+            loaded.set_maximum_entries(name, sessions * layout.FLOWS_PER_SESSION)
         loaded.load()
         made = Director(loaded, socket.if_nametoindex(DEVICE))
-        program = ctypes.c_uint32(loaded.program_descriptor(layout.AGEING_PROGRAM))
-        made.write("ageing", ctypes.c_uint32(0), program)
+        run_once(loaded.program_descriptor(layout.AGEING_PROGRAM))
         made.declare_device()
         made.set()
         yield made

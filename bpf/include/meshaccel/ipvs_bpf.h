@@ -150,8 +150,8 @@ enum ipvs_flow_flag {
  * the backend takes for the client, and new_destination the service.
  */
 struct ipvs_flow {
-	struct bpf_timer timer;
 	/* Nanoseconds, CLOCK_MONOTONIC's coarse one. */
+	__u64 begun;
 	__u64 last_seen;
 	struct ipvs_address new_source;
 	struct ipvs_address new_destination;
@@ -165,6 +165,22 @@ struct ipvs_flow {
 	__u32 slow_second;
 	__u32 output_device;
 	struct ipvs_address next_hop;
+};
+
+/* That a flow is to be looked at, whether it is over: the one that began then, not a later one of its key. */
+struct ipvs_ageing {
+	struct ipvs_flow_key key;
+	/* Nanoseconds, as those of a flow. */
+	__u64 begun;
+	__u64 due;
+};
+
+/* What the flows age by. */
+struct ipvs_clock {
+	struct bpf_timer timer;
+	/* 0 on a kernel without bpf_timer: there the follow daemon ages. */
+	__u32 runs;
+	__u32 reserved;
 };
 
 /* Fragments behind the first carry no ports: what the first one's flow made of its destination. */

@@ -166,10 +166,10 @@ class Timer(ctypes.Structure):
 
 
 class Flow(ctypes.Structure):
-    """What is known of a flow; last_seen is nanoseconds of CLOCK_MONOTONIC."""
+    """What is known of a flow; begun and last_seen are nanoseconds of CLOCK_MONOTONIC."""
 
     _fields_ = [
-        ("timer", Timer),
+        ("begun", ctypes.c_uint64),
         ("last_seen", ctypes.c_uint64),
         ("new_source", Address),
         ("new_destination", Address),
@@ -182,6 +182,18 @@ class Flow(ctypes.Structure):
         ("output_device", ctypes.c_uint32),
         ("next_hop", Address),
     ]
+
+
+class Ageing(ctypes.Structure):
+    """That a flow is to be looked at, whether it is over; nanoseconds of CLOCK_MONOTONIC."""
+
+    _fields_ = [("key", FlowKey), ("begun", ctypes.c_uint64), ("due", ctypes.c_uint64)]
+
+
+class Clock(ctypes.Structure):
+    """What the flows age by; it runs where the kernel has bpf_timer."""
+
+    _fields_ = [("timer", Timer), ("runs", ctypes.c_uint32), ("reserved", ctypes.c_uint32)]
 
 
 class FragmentKey(ctypes.Structure):
@@ -202,13 +214,16 @@ class Fragment(ctypes.Structure):
 
 
 class Note(ctypes.Structure):
-    """What a CPU knows of a packet between its ingress and its egress."""
+    """What a CPU knows of a request between its ingress and its egress."""
 
     _fields_ = [
         ("request", FlowKey),
-        ("aged", FlowKey),
+        ("backend", Address),
+        ("source", Address),
+        ("backend_port", ctypes.c_uint16),
+        ("source_port", ctypes.c_uint16),
+        ("flags", ctypes.c_uint8),
         ("has_request", ctypes.c_bool),
-        ("has_left", ctypes.c_bool),
     ]
 
 
@@ -255,6 +270,8 @@ STRUCTURES: dict[str, type[ctypes.Structure]] = {
     "ipvs_network": Network,
     "ipvs_flow_key": FlowKey,
     "ipvs_flow": Flow,
+    "ipvs_ageing": Ageing,
+    "ipvs_clock": Clock,
     "ipvs_fragment_key": FragmentKey,
     "ipvs_fragment": Fragment,
     "ipvs_counters": Counters,
@@ -272,7 +289,8 @@ MAP_SIZES: dict[str, tuple[int, int]] = {
     "fragments": (ctypes.sizeof(FragmentKey), ctypes.sizeof(Fragment)),
     "counters": (4, ctypes.sizeof(Counters)),
     "notes": (4, ctypes.sizeof(Note)),
-    "ageing": (4, 4),
+    "ageing": (0, ctypes.sizeof(Ageing)),
+    "clock": (4, ctypes.sizeof(Clock)),
 }
 
 INGRESS_PROGRAM = "meshaccel_ipvs_ingress"

@@ -114,6 +114,12 @@ def read_control(pins: PinPlaces) -> layout.Control:
         return control.read(ONLY) or layout.Control()
 
 
+def read_clock(pins: PinPlaces) -> layout.Clock:
+    """Reads what the flows age by."""
+    with maps.Map.pinned(pins.map("clock"), ctypes.c_uint32, layout.Clock) as clock:
+        return clock.read(ONLY) or layout.Clock()
+
+
 def settings_of(control: layout.Control) -> Settings:
     """Returns the control entry without mode and version."""
     return Settings(**{name: getattr(control, name) for name in Settings.__dataclass_fields__})

@@ -20,7 +20,7 @@ from . import NAME, handlers, layout, reservation, sessions, switchover
 from .control import write_mode
 from .description import describe, describe_observed
 from .desired import Desired, load_document, parse
-from .observe import observe, observe_loaded, places
+from .observe import observe, observe_loaded, places, read_clock
 from .plan import make_plan
 from .resolution import PROGRAM_MODES, Resolved, resolve
 from .selection import Selection
@@ -153,7 +153,7 @@ class IpvsBpf:
             return []
         table = sessions.read(self.pins)
         over: list[sessions.Key] = []
-        if not os.path.exists(self.pins.program(loaded.digest, layout.AGEING_PROGRAM)):
+        if not read_clock(self.pins).runs:
             over = sessions.aged(table, loaded.settings, sessions.monotonic())
         reserved = {key for key, flow in table.items() if flow.kind == layout.FlowKind.RESERVED}
         free = reserved - reservation.taken(loaded.devices.values()) if reserved else set()
