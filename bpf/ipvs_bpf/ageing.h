@@ -27,7 +27,7 @@ static __always_inline struct ipvs_flow *reply_of(const struct ipvs_flow_key *ke
 	else
 		reply_key = reply_to(&flow->new_destination, flow->new_destination_port, flow,
 				     key->protocol);
-	reply = bpf_map_lookup_elem(&flows, &reply_key);
+	reply = find_flow(&reply_key);
 	return reply && is_reply_for(reply, key) ? reply : 0;
 }
 
@@ -64,7 +64,7 @@ static __always_inline bool has_owner(const struct ipvs_flow_key *key, const str
 	request_key.destination = flow->new_destination;
 	request_key.destination_port = flow->new_destination_port;
 	request_key.point = IPVS_POINT_INGRESS;
-	request = bpf_map_lookup_elem(&flows, &request_key);
+	request = find_flow(&request_key);
 	return request && request->kind == IPVS_FLOW_REQUEST &&
 	       request->new_destination_port == key->destination_port &&
 	       same_address(&request->new_destination, &key->destination);
@@ -77,14 +77,14 @@ static __always_inline void end_flow(const struct ipvs_flow_key *key, const stru
 	else if (flow->kind == IPVS_FLOW_TRANSLATION)
 		end_translation(key);
 	else
-		bpf_map_delete_elem(&flows, key);
+		delete_flow(key);
 }
 
 /* Looks at a flow, if it is still the one that was meant: it ends, or will be looked at again. */
 static __always_inline void look_at(const struct ipvs_control *settings, struct ipvs_ageing *look,
 				    __u64 now)
 {
-	struct ipvs_flow *flow = bpf_map_lookup_elem(&flows, &look->key);
+	struct ipvs_flow *flow = find_flow(&look->key);
 
 	if (!flow || flow->begun != look->begun)
 		return;

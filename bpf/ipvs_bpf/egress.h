@@ -34,7 +34,7 @@ static __always_inline bool is_hairpin(const struct headers *found)
 /* Has a request's next packets be conntrack's. */
 static __always_inline void leave_to_conntrack(const struct ipvs_flow_key *key)
 {
-	struct ipvs_flow *request = key ? bpf_map_lookup_elem(&flows, key) : 0;
+	struct ipvs_flow *request = key ? find_flow(key) : 0;
 
 	if (request && request->kind == IPVS_FLOW_REQUEST)
 		request->kind = IPVS_FLOW_LEGACY;
@@ -66,7 +66,7 @@ static __always_inline void leave_backend(const struct ipvs_control *settings,
 	    (request->new_destination_port == found->flow.destination_port &&
 	     same_address(&request->new_destination, &found->flow.destination)))
 		return;
-	left = bpf_map_lookup_elem(&flows, &left_key);
+	left = find_flow(&left_key);
 	if (left && !have_age(settings, &left_key, left->begun, now))
 		end_translation(&left_key);
 }
@@ -84,7 +84,7 @@ static __always_inline bool tell_request(const struct ipvs_control *settings,
 					 const struct ipvs_flow_key *key,
 					 const struct ipvs_flow *translation, __u64 now)
 {
-	struct ipvs_flow *request = bpf_map_lookup_elem(&flows, key);
+	struct ipvs_flow *request = find_flow(key);
 
 	if (!request || request->kind != IPVS_FLOW_REQUEST)
 		return false;
@@ -108,7 +108,7 @@ static __always_inline struct ipvs_flow *find_reply(const struct headers *found,
 
 	key.destination = *source;
 	key.destination_port = source_port;
-	reply = bpf_map_lookup_elem(&flows, &key);
+	reply = find_flow(&key);
 	return reply && is_reply_for(reply, &found->flow) ? reply : 0;
 }
 
@@ -176,7 +176,7 @@ static __always_inline bool make_reply(struct __sk_buff *packet,
 	if (made->new_destination_port && !(found->tcp_flags & TCP_SYNCHRONIZE))
 		set_linked(&reply, now);
 	if (!masqueraded)
-		return !bpf_map_update_elem(&flows, &key, &reply, BPF_ANY);
+		return !write_flow(&key, &reply, BPF_ANY);
 	device = device_of(packet, ipv6);
 	if (!device) {
 		COUNT(dropped_no_address);
@@ -207,14 +207,14 @@ static __always_inline int join_session(struct __sk_buff *packet,
 					const struct ipvs_flow_key *request,
 					const struct ipvs_flow *made, __u64 now, const bool ipv6)
 {
-	struct ipvs_flow *translation = bpf_map_lookup_elem(&flows, &found->flow);
+	struct ipvs_flow *translation = find_flow(&found->flow);
 
 	if (!translation || !is_same_client(made, translation)) {
 		struct ipvs_flow_key reply =
 			reply_to(&found->flow.destination, found->flow.destination_port, made,
 				 found->flow.protocol);
 
-		bpf_map_delete_elem(&flows, &reply);
+		delete_flow(&reply);
 	}
 	if (!translation)
 		return give_up(request);
@@ -244,7 +244,7 @@ static __always_inline int begin_session(struct __sk_buff *packet,
 	}
 	if (!make_reply(packet, settings, found, &made, masqueraded, now, ipv6))
 		return give_up(request);
-	if (bpf_map_update_elem(&flows, &found->flow, &made, BPF_NOEXIST))
+	if (write_flow(&found->flow, &made, BPF_NOEXIST))
 		return join_session(packet, settings, found, request, &made, now, ipv6);
 	if (masqueraded)
 		COUNT(masqueraded);
@@ -296,7 +296,7 @@ static __always_inline void tell_end(const struct headers *found, const struct i
 static __always_inline bool confirm_session(const struct headers *found, const struct note *note,
 					    __u64 now)
 {
-	struct ipvs_flow *request = bpf_map_lookup_elem(&flows, &note->request);
+	struct ipvs_flow *request = find_flow(&note->request);
 	struct ipvs_flow *reply = find_reply(found, &note->source, note->source_port);
 
 	if (!request || request->kind != IPVS_FLOW_REQUEST || !reply)
@@ -323,7 +323,7 @@ static __always_inline int send_untold(struct __sk_buff *packet,
 				       const struct ipvs_flow_key *request, bool masqueraded,
 				       const bool ipv6)
 {
-	struct ipvs_flow *translation = bpf_map_lookup_elem(&flows, &found->flow);
+	struct ipvs_flow *translation = find_flow(&found->flow);
 	__u64 now = bpf_ktime_get_coarse_ns();
 
 	if (is_hairpin(found)) {
@@ -398,7 +398,7 @@ static __always_inline int send_error(struct __sk_buff *packet, const struct ipv
 				      const struct headers *found, const bool ipv6)
 {
 	struct ipvs_flow_key key = reversed(&found->flow, IPVS_POINT_EGRESS);
-	struct ipvs_flow *translation = bpf_map_lookup_elem(&flows, &key);
+	struct ipvs_flow *translation = find_flow(&key);
 	struct ends after = ends_of(&found->flow);
 
 	if (!translation || !(translation->flags & IPVS_FLAG_MASQUERADED))
@@ -427,12 +427,12 @@ static __always_inline int reserve_port(struct __sk_buff *packet,
 	if (!device || !same_address(source_of(device, ipv6), &found->flow.source) ||
 	    port < device->first_port || port > device->last_port)
 		return TC_ACT_UNSPEC;
-	if (bpf_map_update_elem(&flows, reply_key, &reserved, BPF_NOEXIST))
+	if (write_flow(reply_key, &reserved, BPF_NOEXIST))
 		return TC_ACT_UNSPEC;
 	if (have_age(settings, reply_key, reserved.begun, now))
 		COUNT(ports_reserved);
 	else
-		bpf_map_delete_elem(&flows, reply_key);
+		delete_flow(reply_key);
 	return TC_ACT_UNSPEC;
 }
 
@@ -450,7 +450,7 @@ static __always_inline int pass_native(struct __sk_buff *packet,
 
 	if (found->flow.protocol != IPPROTO_TCP || !is_begin(found))
 		return TC_ACT_UNSPEC;
-	reply = bpf_map_lookup_elem(&flows, &key);
+	reply = find_flow(&key);
 	if (!reply)
 		return reserve_port(packet, settings, found, &key, ipv6);
 	if (reply->kind != IPVS_FLOW_REPLY)
@@ -461,7 +461,7 @@ static __always_inline int pass_native(struct __sk_buff *packet,
 		return TC_ACT_UNSPEC;
 	}
 	end_session_of_reply(&key, reply);
-	bpf_map_delete_elem(&flows, &key);
+	delete_flow(&key);
 	COUNT(sessions_replaced);
 	return TC_ACT_UNSPEC;
 }

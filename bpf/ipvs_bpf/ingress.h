@@ -107,7 +107,7 @@ static __always_inline int take_error(struct __sk_buff *packet, const struct ipv
 				      const struct headers *found, const bool ipv6)
 {
 	struct ipvs_flow_key key = reversed(&found->flow, IPVS_POINT_INGRESS);
-	struct ipvs_flow *flow = bpf_map_lookup_elem(&flows, &key);
+	struct ipvs_flow *flow = find_flow(&key);
 
 	if (!flow)
 		return TC_ACT_UNSPEC;
@@ -200,11 +200,11 @@ static __always_inline bool begin_flow(const struct ipvs_control *settings,
 				       const struct ipvs_flow_key *key,
 				       const struct ipvs_flow *flow, __u64 now)
 {
-	if (bpf_map_update_elem(&flows, key, flow, BPF_ANY))
+	if (write_flow(key, flow, BPF_ANY))
 		return false;
 	if (have_age(settings, key, flow->begun, now))
 		return true;
-	bpf_map_delete_elem(&flows, key);
+	delete_flow(key);
 	return false;
 }
 
@@ -269,7 +269,7 @@ static __always_inline int take_flow(struct __sk_buff *packet, const struct ipvs
 				     const struct headers *found, const bool ethernet,
 				     const bool ipv6)
 {
-	struct ipvs_flow *flow = bpf_map_lookup_elem(&flows, &found->flow);
+	struct ipvs_flow *flow = find_flow(&found->flow);
 	__u64 now = bpf_ktime_get_coarse_ns();
 
 	if (!flow)
@@ -284,7 +284,7 @@ static __always_inline int take_flow(struct __sk_buff *packet, const struct ipvs
 	}
 	if (flow->kind != IPVS_FLOW_LEGACY || stays_legacy(settings, found, flow, now))
 		return TC_ACT_UNSPEC;
-	bpf_map_delete_elem(&flows, &found->flow);
+	delete_flow(&found->flow);
 	return take_unknown(packet, settings, found, now, ipv6);
 }
 

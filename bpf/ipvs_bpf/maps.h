@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
- * The maps of ipvs_bpf. The flows' table is a plain hash: one that evicts would
+ * The maps of ipvs_bpf. The flows' tables are plain hashes: ones that evict would
  * break a live session for a new one, while in a full one new flows are
  * conntrack's, as without us.
  */
@@ -45,9 +45,18 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, IPVS_SESSIONS_DEFAULT *IPVS_FLOWS_PER_SESSION);
+	__type(key, struct ipvs_flow_key_ipv4);
+	__type(value, struct ipvs_flow);
+} flows_ipv4 SEC(".maps");
+
+/* Takes memory as it grows, for most nodes have few of them. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, IPVS_SESSIONS_DEFAULT *IPVS_FLOWS_PER_SESSION);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, struct ipvs_flow_key);
 	__type(value, struct ipvs_flow);
-} flows SEC(".maps");
+} flows_ipv6 SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
@@ -85,7 +94,7 @@ struct {
 /* The flows that end by themselves, in the order in which they are to be looked at. */
 struct {
 	__uint(type, BPF_MAP_TYPE_QUEUE);
-	__uint(max_entries, IPVS_SESSIONS_DEFAULT *IPVS_FLOWS_PER_SESSION);
+	__uint(max_entries, IPVS_SESSIONS_DEFAULT *IPVS_AGEING_PER_SESSION);
 	__type(value, struct ipvs_ageing);
 } ageing SEC(".maps");
 

@@ -110,17 +110,17 @@ static __always_inline void note_end(struct ipvs_flow *flow, __u8 tcp_flags, __u
 /* Deletes a translation, and the reply that is still its own. */
 static __always_inline void end_translation(const struct ipvs_flow_key *key)
 {
-	struct ipvs_flow *translation = bpf_map_lookup_elem(&flows, key);
+	struct ipvs_flow *translation = find_flow(key);
 	struct ipvs_flow_key reply_key;
 	struct ipvs_flow *reply;
 
 	if (!translation)
 		return;
 	reply_key = reply_to(&key->destination, key->destination_port, translation, key->protocol);
-	reply = bpf_map_lookup_elem(&flows, &reply_key);
+	reply = find_flow(&reply_key);
 	if (reply && is_reply_for(reply, key))
-		bpf_map_delete_elem(&flows, &reply_key);
-	bpf_map_delete_elem(&flows, key);
+		delete_flow(&reply_key);
+	delete_flow(key);
 }
 
 /* Whether a request has got as far as its backend. */
@@ -138,7 +138,7 @@ static __always_inline void end_session(const struct ipvs_flow_key *key,
 
 		end_translation(&translation);
 	}
-	bpf_map_delete_elem(&flows, key);
+	delete_flow(key);
 	COUNT(sessions_ended);
 }
 
@@ -152,11 +152,11 @@ static __always_inline void end_session_of_reply(const struct ipvs_flow_key *key
 	translation.destination = key->source;
 	translation.destination_port = key->source_port;
 	translation.point = IPVS_POINT_EGRESS;
-	bpf_map_delete_elem(&flows, &translation);
+	delete_flow(&translation);
 	/* Not linked: there was no request to be found. */
 	if (!reply->new_source_port)
 		return;
-	bpf_map_delete_elem(&flows, &request);
+	delete_flow(&request);
 	COUNT(sessions_ended);
 }
 

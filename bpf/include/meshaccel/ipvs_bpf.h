@@ -6,7 +6,8 @@
  * every load, so the two cannot drift apart unseen.
  *
  * Addresses and ports are in network order, IPv4 as v4-mapped IPv6 (RFC 4291,
- * 2.5.5.2), so one table serves both.
+ * 2.5.5.2), so one way serves both. Only the table of flows is two: half of what
+ * a lookup costs is the length of its key.
  */
 #ifndef MESHACCEL_IPVS_BPF_H
 #define MESHACCEL_IPVS_BPF_H
@@ -20,6 +21,8 @@
 #define IPVS_SESSIONS_DEFAULT 65536
 /* A session has up to three flows: see enum ipvs_flow_kind. */
 #define IPVS_FLOWS_PER_SESSION 3
+/* Of those that end by themselves; they may be in the queue for a while longer. */
+#define IPVS_AGEING_PER_SESSION 2
 #define IPVS_FRAGMENTED 4096
 
 enum ipvs_mode {
@@ -110,6 +113,17 @@ enum ipvs_point {
 struct ipvs_flow_key {
 	struct ipvs_address source;
 	struct ipvs_address destination;
+	__be16 source_port;
+	__be16 destination_port;
+	__u8 protocol;
+	__u8 point;
+	__u16 reserved;
+};
+
+/* The same of IPv4, as the table of its flows has it. */
+struct ipvs_flow_key_ipv4 {
+	__be32 source;
+	__be32 destination;
 	__be16 source_port;
 	__be16 destination_port;
 	__u8 protocol;

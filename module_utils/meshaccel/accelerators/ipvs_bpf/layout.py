@@ -17,6 +17,8 @@ LOCAL_NETWORKS = 1024
 SERVICES = 65536
 #: A session has up to three flows: see FlowKind.
 FLOWS_PER_SESSION = 3
+#: Of those that end by themselves; they may be in the queue for a while longer.
+AGEING_PER_SESSION = 2
 ADDRESS_BITS = 128
 #: The bits of version before those of the address, in a network's length.
 VERSION_BITS = 32
@@ -159,6 +161,20 @@ class FlowKey(ctypes.Structure):
     ]
 
 
+class FlowKeyIpv4(ctypes.Structure):
+    """The same of IPv4: addresses of four bytes, in network order."""
+
+    _fields_ = [
+        ("source", ctypes.c_uint8 * 4),
+        ("destination", ctypes.c_uint8 * 4),
+        ("source_port", ctypes.c_uint16),
+        ("destination_port", ctypes.c_uint16),
+        ("protocol", ctypes.c_uint8),
+        ("point", ctypes.c_uint8),
+        ("reserved", ctypes.c_uint16),
+    ]
+
+
 class Timer(ctypes.Structure):
     """The kernel's struct bpf_timer, which it shows to nobody."""
 
@@ -269,6 +285,7 @@ STRUCTURES: dict[str, type[ctypes.Structure]] = {
     "ipvs_service": Service,
     "ipvs_network": Network,
     "ipvs_flow_key": FlowKey,
+    "ipvs_flow_key_ipv4": FlowKeyIpv4,
     "ipvs_flow": Flow,
     "ipvs_ageing": Ageing,
     "ipvs_clock": Clock,
@@ -285,12 +302,20 @@ MAP_SIZES: dict[str, tuple[int, int]] = {
     "devices": (4, ctypes.sizeof(Device)),
     "services": (ctypes.sizeof(ServiceKey), ctypes.sizeof(Service)),
     "local_networks": (ctypes.sizeof(Network), 4),
-    "flows": (ctypes.sizeof(FlowKey), ctypes.sizeof(Flow)),
+    "flows_ipv4": (ctypes.sizeof(FlowKeyIpv4), ctypes.sizeof(Flow)),
+    "flows_ipv6": (ctypes.sizeof(FlowKey), ctypes.sizeof(Flow)),
     "fragments": (ctypes.sizeof(FragmentKey), ctypes.sizeof(Fragment)),
     "counters": (4, ctypes.sizeof(Counters)),
     "notes": (4, ctypes.sizeof(Note)),
     "ageing": (0, ctypes.sizeof(Ageing)),
     "clock": (4, ctypes.sizeof(Clock)),
+}
+
+#: How many entries a map has for each session that the operator allows, where it depends on that.
+ENTRIES_PER_SESSION: dict[str, int] = {
+    "flows_ipv4": FLOWS_PER_SESSION,
+    "flows_ipv6": FLOWS_PER_SESSION,
+    "ageing": AGEING_PER_SESSION,
 }
 
 INGRESS_PROGRAM = "meshaccel_ipvs_ingress"

@@ -50,9 +50,8 @@ class LoadingHandlers:
         self.unload({})
         for path in (self._paths.pins, self._pins.root, self._pins.maps, self._pins.versions):
             make_pin_directory(path)
-        sizes = dict.fromkeys(
-            ("flows", "ageing"), int(arguments["maximum_sessions"]) * layout.FLOWS_PER_SESSION
-        )
+        sessions = int(arguments["maximum_sessions"])
+        sizes = {name: sessions * entries for name, entries in layout.ENTRIES_PER_SESSION.items()}
         with loaded_object(wished, sizes, {}) as (loaded, programs):
             for name in layout.MAP_SIZES:
                 maps.pin(loaded.map_descriptor(name), self._pins.map(name))

@@ -21,7 +21,7 @@ from ...ports import PortRange
 from ...system import files, systemd
 from ...system.route_netlink import Link
 from ...unit_actions import Unit
-from . import NAME, kernel_settings, layout, notrack, tencent
+from . import NAME, flow_table, kernel_settings, layout, notrack, tencent
 from .layout import Masquerade, ProgramMode
 from .settings import settings_before
 from .state import DeviceState, Loaded, Observed, Program, Settings, Source, Surroundings
@@ -87,7 +87,7 @@ def observe_loaded(pins: PinPlaces) -> Loaded | None:
     loaded = Loaded(
         complete=True,
         digest=control.digest,
-        maximum_sessions=shapes["flows"].maximum_entries // layout.FLOWS_PER_SESSION,
+        maximum_sessions=shapes[flow_table.IPV4_MAP].maximum_entries // layout.FLOWS_PER_SESSION,
         same_layout=all(
             (shape.key_size, shape.value_size) == layout.MAP_SIZES[name] for name, shape in shapes.items()
         ),

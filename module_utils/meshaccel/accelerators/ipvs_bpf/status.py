@@ -13,7 +13,7 @@ from ...bpf import maps
 from ...bpf.pins import PinPlaces
 from ...errors import MeshaccelError
 from ...model import Json
-from . import NAME, layout, sessions
+from . import NAME, flow_table, layout, sessions
 from .layout import FlowKind
 from .observe import service_entries
 from .resolution import Resolved
@@ -51,7 +51,7 @@ def find(node: IpvsBpf) -> Found:
     except (MeshaccelError, OSError) as error:
         observed = node.look(node.parse(ABSENT)).observe()
         resolved, trouble = None, str(error)
-    table = sessions.read(node.pins) if observed.loaded is not None and observed.loaded.usable else {}
+    table = flow_table.read(node.pins) if observed.loaded is not None and observed.loaded.usable else {}
     return Found(observed, resolved, trouble, table, sessions.monotonic())
 
 
