@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from meshaccel.accelerators.ipvs_bpf import reservation, sessions
+from meshaccel.accelerators.ipvs_bpf import flow_table, reservation, sessions
 from meshaccel.accelerators.ipvs_bpf.layout import (
     BACKEND_FINISHED,
     CLIENT_FINISHED,

@@ -38,7 +38,7 @@ class FlowTable:
 
     def read(self) -> dict[Key, Flow]:
         """Returns all that is there."""
-        entries = (*self._ipv4.items(), *self._ipv6.items())
+        entries: list[tuple[MapKey, layout.Flow]] = [*self._ipv4.items(), *self._ipv6.items()]
         return {unpacked_key(key): unpacked_flow(flow) for key, flow in entries}
 
     def enter(self, key: Key, kind: FlowKind) -> bool:
