@@ -138,8 +138,7 @@ static __always_inline int start_clock(void)
 		return TC_ACT_SHOT;
 	/* Not the first time: it is there. */
 	bpf_timer_init(&own->timer, &clock, CLOCK_MONOTONIC);
-	if (bpf_timer_set_callback(&own->timer, take_turn) ||
-	    bpf_timer_start(&own->timer, TURN, 0))
+	if (bpf_timer_set_callback(&own->timer, take_turn) || bpf_timer_start(&own->timer, TURN, 0))
 		return TC_ACT_SHOT;
 	own->runs = 1;
 	return TC_ACT_OK;

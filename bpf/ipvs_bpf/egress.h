@@ -99,9 +99,8 @@ static __always_inline bool tell_request(const struct ipvs_control *settings,
 }
 
 /* The reply to a packet that goes out by a source, while it is of that client. */
-static __always_inline struct ipvs_flow *find_reply(const struct headers *found,
-						    const struct ipvs_address *source,
-						    __be16 source_port)
+static __always_inline struct ipvs_flow *
+find_reply(const struct headers *found, const struct ipvs_address *source, __be16 source_port)
 {
 	struct ipvs_flow_key key = reversed(&found->flow, IPVS_POINT_INGRESS);
 	struct ipvs_flow *reply;

@@ -1,6 +1,6 @@
 # Copyright (c) meshaccel contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Runs of a loaded program on a packet that never was on a wire (BPF_PROG_TEST_RUN, kernel's bpf_prog_run.rst)."""
+"""Runs a loaded program on a packet that never was on a wire: BPF_PROG_TEST_RUN (bpf/bpf_prog_run.rst)."""
 
 from __future__ import annotations
 

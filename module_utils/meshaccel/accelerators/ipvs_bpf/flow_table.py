@@ -21,7 +21,7 @@ IPV4_BYTES = 4
 MAPPED_PREFIX = bytes(10) + b"\xff\xff"
 
 MapKey = Union[layout.FlowKeyIpv4, layout.FlowKey]
-#: Of which version of IP a map's flows are: the keys differ, for the length of a key is half of what a lookup costs.
+#: By the version of IP: the keys differ, for their length is half of what a lookup costs.
 IPV4_MAP = "flows_ipv4"
 IPV6_MAP = "flows_ipv6"
 

@@ -4,12 +4,10 @@
 
 from __future__ import annotations
 
-import errno
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from ... import holds
-from ...bpf import libbpf, maps
 from ...bpf.pins import PinPlaces
 from ...engine import Handler
 from ...model import Json
