@@ -34,7 +34,7 @@ static __always_inline bool is_hairpin(const struct headers *found)
 /* Has a request's next packets be conntrack's. */
 static __always_inline void leave_to_conntrack(const struct ipvs_flow_key *key)
 {
-	struct ipvs_flow *request = key ? bpf_map_lookup_elem(&flows, key) : 0;
+	struct ipvs_flow *request = key ? find_flow(key) : 0;
 
 	if (request && request->kind == IPVS_FLOW_REQUEST)
 		request->kind = IPVS_FLOW_LEGACY;
@@ -54,129 +54,175 @@ static __always_inline int give_up(const struct ipvs_flow_key *key)
  * IPVS has chosen another backend for a session, for the one before is gone. Late
  * answers of that one still find their way, until what is left of it has aged.
  */
-static __always_inline void leave_backend(const struct headers *found,
+static __always_inline void leave_backend(const struct ipvs_control *settings,
+					  const struct headers *found,
 					  const struct ipvs_flow_key *key,
-					  const struct ipvs_flow *request)
+					  const struct ipvs_flow *request, __u64 now)
 {
-	struct note *note = own_note();
+	struct ipvs_flow_key left_key = translation_of(key, request);
+	struct ipvs_flow *left;
 
-	if (!note || !has_backend(request) ||
+	if (!has_backend(request) ||
 	    (request->new_destination_port == found->flow.destination_port &&
 	     same_address(&request->new_destination, &found->flow.destination)))
 		return;
-	note->aged = translation_of(key, request);
-	note->has_left = true;
+	left = find_flow(&left_key);
+	if (left && !have_age(settings, &left_key, left->begun, now))
+		end_translation(&left_key);
 }
 
-/* Ends the program; what its packet's session has left begins to age. */
-static __always_inline int pass_and_age_left(struct __sk_buff *packet, int verdict)
+/* The handshake's last packet, and all of UDP's, show that IPVS takes a session for established. */
+static __always_inline void set_linked(struct ipvs_flow *flow, __u64 now)
 {
-	struct note *note = own_note();
-
-	if (verdict != TC_ACT_UNSPEC || !note || !note->has_left)
-		return verdict;
-	note->has_left = false;
-	bpf_tail_call(packet, &ageing, 0);
-	return TC_ACT_UNSPEC;
+	flow->slow_second = slow_second(now);
+	flow->flags |= IPVS_FLAG_LINKED;
 }
 
-/*
- * Tells the request and the reply of each other, so that the fast path knows all
- * and the session ends as one. Returns whether the request was found.
- */
-static __always_inline bool link_session(const struct headers *found,
+/* Tells a request what has become of it. Returns whether there is one. */
+static __always_inline bool tell_request(const struct ipvs_control *settings,
+					 const struct headers *found,
 					 const struct ipvs_flow_key *key,
-					 struct ipvs_flow *translation, __u64 now)
+					 const struct ipvs_flow *translation, __u64 now)
 {
-	struct ipvs_flow *request = key ? bpf_map_lookup_elem(&flows, key) : 0;
-	struct ipvs_flow_key reply_key;
-	struct ipvs_flow *reply;
+	struct ipvs_flow *request = find_flow(key);
 
 	if (!request || request->kind != IPVS_FLOW_REQUEST)
 		return false;
-	reply_key = reply_to(&found->flow.destination, found->flow.destination_port, translation,
-			     found->flow.protocol);
-	reply = bpf_map_lookup_elem(&flows, &reply_key);
-	if (!reply || !is_reply_for(reply, &found->flow))
-		return false;
-	leave_backend(found, key, request);
-	translation->new_destination = key->destination;
-	translation->new_destination_port = key->destination_port;
-	reply->new_source = key->destination;
-	reply->new_source_port = key->destination_port;
+	leave_backend(settings, found, key, request, now);
 	request->new_source = translation->new_source;
 	request->new_source_port = translation->new_source_port;
 	request->new_destination = found->flow.destination;
 	request->new_destination_port = found->flow.destination_port;
-	/* The handshake's last packet, and all of UDP's, show that IPVS takes it for established. */
-	if (!(found->tcp_flags & TCP_SYNCHRONIZE)) {
-		request->slow_second = slow_second(now);
-		reply->slow_second = slow_second(now);
-		request->flags |= IPVS_FLAG_LINKED;
-		reply->flags |= IPVS_FLAG_LINKED;
-	}
+	if (!(found->tcp_flags & TCP_SYNCHRONIZE))
+		set_linked(request, now);
 	return true;
 }
 
+/* The reply to a packet that goes out by a source, while it is of that client. */
+static __always_inline struct ipvs_flow *
+find_reply(const struct headers *found, const struct ipvs_address *source, __be16 source_port)
+{
+	struct ipvs_flow_key key = reversed(&found->flow, IPVS_POINT_INGRESS);
+	struct ipvs_flow *reply;
+
+	key.destination = *source;
+	key.destination_port = source_port;
+	reply = find_flow(&key);
+	return reply && is_reply_for(reply, &found->flow) ? reply : 0;
+}
+
+/*
+ * Tells the request and the reply of each other, so that the fast path knows all
+ * and the session ends as one.
+ */
+static __always_inline void link_session(const struct ipvs_control *settings,
+					 const struct headers *found,
+					 const struct ipvs_flow_key *key,
+					 struct ipvs_flow *translation, __u64 now)
+{
+	struct ipvs_flow *reply =
+		find_reply(found, &translation->new_source, translation->new_source_port);
+
+	if (!reply || !tell_request(settings, found, key, translation, now))
+		return;
+	translation->new_destination = key->destination;
+	translation->new_destination_port = key->destination_port;
+	reply->new_source = key->destination;
+	reply->new_source_port = key->destination_port;
+	if (!(found->tcp_flags & TCP_SYNCHRONIZE))
+		set_linked(reply, now);
+}
+
 static __always_inline int send(struct __sk_buff *packet, const struct ipvs_control *settings,
-				const struct headers *found, const struct ipvs_flow *translation,
-				const bool ipv6)
+				const struct headers *found, const struct ipvs_address *source,
+				__be16 source_port, const bool ipv6)
 {
 	struct ends after = ends_of(&found->flow);
 
 	set_mark_done(packet, settings);
-	if (!(translation->flags & IPVS_FLAG_MASQUERADED))
+	if (source_port == found->flow.source_port && same_address(source, &found->flow.source))
 		return TC_ACT_UNSPEC;
-	after.source = translation->new_source;
-	after.ports.source = translation->new_source_port;
+	after.source = *source;
+	after.ports.source = source_port;
 	if (rewrite(packet, found, &after, true, false, ipv6))
 		return TC_ACT_UNSPEC;
 	COUNT(dropped_rewrite_failed);
 	return TC_ACT_SHOT;
 }
 
-/* Makes the reply of a new session, and with it fixes what the backend takes for the client. */
+/*
+ * Makes the reply of a new session, and with it fixes what the backend takes for
+ * the client. `made` is the translation, which knows the service if anybody does.
+ */
 static __always_inline bool make_reply(struct __sk_buff *packet,
 				       const struct ipvs_control *settings,
-				       const struct headers *found, struct ipvs_flow *translation,
+				       const struct headers *found, struct ipvs_flow *made,
 				       bool masqueraded, __u64 now, const bool ipv6)
 {
 	struct ipvs_flow_key key = reversed(&found->flow, IPVS_POINT_INGRESS);
 	struct ipvs_flow reply = {
+		.begun = now,
 		.last_seen = now,
+		.new_source = made->new_destination,
 		.new_destination = found->flow.source,
+		.new_source_port = made->new_destination_port,
 		.new_destination_port = found->flow.source_port,
 		.kind = IPVS_FLOW_REPLY,
 		.flags = masqueraded ? IPVS_FLAG_MASQUERADED : 0,
 	};
 	const struct ipvs_device *device;
 
+	if (made->new_destination_port && !(found->tcp_flags & TCP_SYNCHRONIZE))
+		set_linked(&reply, now);
 	if (!masqueraded)
-		return !bpf_map_update_elem(&flows, &key, &reply, BPF_ANY);
+		return !write_flow(&key, &reply, BPF_ANY);
 	device = device_of(packet, ipv6);
 	if (!device) {
 		COUNT(dropped_no_address);
 		return false;
 	}
 	key.destination = *source_of(device, ipv6);
-	translation->new_source = key.destination;
-	translation->new_source_port = take_port(settings, device, &key, &reply, now);
-	translation->flags = IPVS_FLAG_MASQUERADED;
-	return translation->new_source_port;
+	made->new_source = key.destination;
+	made->new_source_port = take_port(settings, device, &key, &reply, now);
+	made->flags = IPVS_FLAG_MASQUERADED;
+	return made->new_source_port;
 }
 
-/* Whether a backend takes two translations of a client for the same; the second may be none. */
-static __always_inline bool is_same_client(const struct ipvs_flow *made,
-					   const struct ipvs_flow *translation)
+/* Whether a backend takes two translations of a client for the same. */
+static __always_inline bool is_same_client(const struct ipvs_flow *one,
+					   const struct ipvs_flow *other)
 {
-	return translation && translation->new_source_port == made->new_source_port &&
-	       same_address(&translation->new_source, &made->new_source);
+	return one->new_source_port == other->new_source_port &&
+	       same_address(&one->new_source, &other->new_source);
 }
 
 /*
  * Two packets of a client may come at once, on two CPUs, as a resolver's two
  * questions do. The translation is that of the faster one, and both go by it.
  */
+static __always_inline int join_session(struct __sk_buff *packet,
+					const struct ipvs_control *settings,
+					const struct headers *found,
+					const struct ipvs_flow_key *request,
+					const struct ipvs_flow *made, __u64 now, const bool ipv6)
+{
+	struct ipvs_flow *translation = find_flow(&found->flow);
+
+	if (!translation || !is_same_client(made, translation)) {
+		struct ipvs_flow_key reply =
+			reply_to(&found->flow.destination, found->flow.destination_port, made,
+				 found->flow.protocol);
+
+		delete_flow(&reply);
+	}
+	if (!translation)
+		return give_up(request);
+	if (request)
+		link_session(settings, found, request, translation, now);
+	return send(packet, settings, found, &translation->new_source, translation->new_source_port,
+		    ipv6);
+}
+
 static __always_inline int begin_session(struct __sk_buff *packet,
 					 const struct ipvs_control *settings,
 					 const struct headers *found,
@@ -184,47 +230,40 @@ static __always_inline int begin_session(struct __sk_buff *packet,
 					 __u64 now, const bool ipv6)
 {
 	struct ipvs_flow made = {
+		.begun = now,
 		.last_seen = now,
 		.new_source = found->flow.source,
 		.new_source_port = found->flow.source_port,
 		.kind = IPVS_FLOW_TRANSLATION,
 	};
-	struct ipvs_flow *translation;
-	long failed;
-	int verdict;
 
+	if (request) {
+		made.new_destination = request->destination;
+		made.new_destination_port = request->destination_port;
+	}
 	if (!make_reply(packet, settings, found, &made, masqueraded, now, ipv6))
 		return give_up(request);
-	failed = bpf_map_update_elem(&flows, &found->flow, &made, BPF_NOEXIST);
-	translation = bpf_map_lookup_elem(&flows, &found->flow);
-	if (failed && !is_same_client(&made, translation)) {
-		struct ipvs_flow_key reply =
-			reply_to(&found->flow.destination, found->flow.destination_port, &made,
-				 found->flow.protocol);
-
-		bpf_map_delete_elem(&flows, &reply);
-	}
-	if (!translation)
-		return failed ? give_up(request) : TC_ACT_SHOT;
-	if (masqueraded && !failed)
+	if (write_flow(&found->flow, &made, BPF_NOEXIST))
+		return join_session(packet, settings, found, request, &made, now, ipv6);
+	if (masqueraded)
 		COUNT(masqueraded);
-	if (link_session(found, request, translation, now))
-		return pass_and_age_left(packet, send(packet, settings, found, translation, ipv6));
 	/* Noted on no CPU: it came another way. Its flows then age by themselves. */
-	verdict = send(packet, settings, found, translation, ipv6);
-	return verdict == TC_ACT_UNSPEC ? pass_and_age(packet, &found->flow) : verdict;
+	if (!(request && tell_request(settings, found, request, &made, now)) &&
+	    !have_age(settings, &found->flow, made.begun, now)) {
+		end_translation(&found->flow);
+		return give_up(request);
+	}
+	return send(packet, settings, found, &made.new_source, made.new_source_port, ipv6);
 }
 
 /* Whether a translation that is there is of a session that is over, so that a new one may begin. */
 static __always_inline bool is_left_over(const struct headers *found,
 					 const struct ipvs_flow *translation)
 {
-	struct ipvs_flow_key key = reply_to(&found->flow.destination, found->flow.destination_port,
-					    translation, found->flow.protocol);
-	struct ipvs_flow *reply = bpf_map_lookup_elem(&flows, &key);
+	struct ipvs_flow *reply =
+		find_reply(found, &translation->new_source, translation->new_source_port);
 
-	return !reply || !is_reply_for(reply, &found->flow) ||
-	       is_ending(translation->flags | reply->flags);
+	return !reply || is_ending(translation->flags | reply->flags);
 }
 
 /*
@@ -239,23 +278,51 @@ static __always_inline bool is_others(const struct ipvs_flow *translation,
 		!same_address(&translation->new_destination, &request->destination));
 }
 
-/* That the client is done is for the reply to know as well: by it its port may be taken over. */
-static __always_inline void tell_end(const struct headers *found, struct ipvs_flow *translation)
+/* That the client is done is for the reply to know: by it its port may be taken over. */
+static __always_inline void tell_end(const struct headers *found, const struct ipvs_address *source,
+				     __be16 source_port)
 {
-	struct ipvs_flow_key key = reply_to(&found->flow.destination, found->flow.destination_port,
-					    translation, found->flow.protocol);
-	struct ipvs_flow *reply = bpf_map_lookup_elem(&flows, &key);
+	struct ipvs_flow *reply;
 
-	note_end(translation, found->tcp_flags, IPVS_FLAG_CLIENT_FINISHED);
-	if (reply && is_reply_for(reply, &found->flow))
+	if (!(found->tcp_flags & (TCP_FINISH | TCP_RESET)))
+		return;
+	reply = find_reply(found, source, source_port);
+	if (reply)
 		note_end(reply, found->tcp_flags, IPVS_FLAG_CLIENT_FINISHED);
 }
 
-static __always_inline int send_flow(struct __sk_buff *packet, const struct ipvs_control *settings,
-				     const struct headers *found, bool masqueraded, const bool ipv6)
+/* Has the fast path go on, or begin: IPVS has let this packet pass. False when the session has gone. */
+static __always_inline bool confirm_session(const struct headers *found, const struct note *note,
+					    __u64 now)
 {
-	struct ipvs_flow *translation = bpf_map_lookup_elem(&flows, &found->flow);
-	struct ipvs_flow_key *request = noted_request(&found->flow);
+	struct ipvs_flow *request = find_flow(&note->request);
+	struct ipvs_flow *reply = find_reply(found, &note->source, note->source_port);
+
+	if (!request || request->kind != IPVS_FLOW_REQUEST || !reply)
+		return false;
+	set_linked(request, now);
+	set_linked(reply, now);
+	return true;
+}
+
+/* Whether the request has told all that there is to know: it goes where the one before it went. */
+static __always_inline bool is_told(const struct headers *found, const struct note *note)
+{
+	return note->backend_port == found->flow.destination_port &&
+	       same_address(&note->backend, &found->flow.destination) &&
+	       !(found->tcp_flags & TCP_SYNCHRONIZE) &&
+	       (note->flags & IPVS_FLAG_LINKED ||
+		confirm_session(found, note, bpf_ktime_get_coarse_ns()));
+}
+
+/* A request that its ingress has not told all of. */
+static __always_inline int send_untold(struct __sk_buff *packet,
+				       const struct ipvs_control *settings,
+				       const struct headers *found,
+				       const struct ipvs_flow_key *request, bool masqueraded,
+				       const bool ipv6)
+{
+	struct ipvs_flow *translation = find_flow(&found->flow);
 	__u64 now = bpf_ktime_get_coarse_ns();
 
 	if (is_hairpin(found)) {
@@ -281,12 +348,24 @@ static __always_inline int send_flow(struct __sk_buff *packet, const struct ipvs
 	if (!translation)
 		return begin_session(packet, settings, found, request, masqueraded, now, ipv6);
 	translation->last_seen = now;
-	if (found->tcp_flags & (TCP_FINISH | TCP_RESET))
-		tell_end(found, translation);
-	if (!request)
-		return send(packet, settings, found, translation, ipv6);
-	link_session(found, request, translation, now);
-	return pass_and_age_left(packet, send(packet, settings, found, translation, ipv6));
+	tell_end(found, &translation->new_source, translation->new_source_port);
+	if (request)
+		link_session(settings, found, request, translation, now);
+	return send(packet, settings, found, &translation->new_source, translation->new_source_port,
+		    ipv6);
+}
+
+static __always_inline int send_flow(struct __sk_buff *packet, const struct ipvs_control *settings,
+				     const struct headers *found, bool masqueraded, const bool ipv6)
+{
+	const struct note *note = noted(&found->flow);
+
+	if (!note)
+		return send_untold(packet, settings, found, 0, masqueraded, ipv6);
+	if (!is_told(found, note))
+		return send_untold(packet, settings, found, &note->request, masqueraded, ipv6);
+	tell_end(found, &note->source, note->source_port);
+	return send(packet, settings, found, &note->source, note->source_port, ipv6);
 }
 
 /* The first fragment has taken its port to the backend; those behind it take the address. */
@@ -318,7 +397,7 @@ static __always_inline int send_error(struct __sk_buff *packet, const struct ipv
 				      const struct headers *found, const bool ipv6)
 {
 	struct ipvs_flow_key key = reversed(&found->flow, IPVS_POINT_EGRESS);
-	struct ipvs_flow *translation = bpf_map_lookup_elem(&flows, &key);
+	struct ipvs_flow *translation = find_flow(&key);
 	struct ends after = ends_of(&found->flow);
 
 	if (!translation || !(translation->flags & IPVS_FLAG_MASQUERADED))
@@ -334,21 +413,26 @@ static __always_inline int send_error(struct __sk_buff *packet, const struct ipv
 }
 
 /* Keeps a port that conntrack has given away from sessions of ours. */
-static __always_inline int reserve_port(struct __sk_buff *packet, const struct headers *found,
+static __always_inline int reserve_port(struct __sk_buff *packet,
+					const struct ipvs_control *settings,
+					const struct headers *found,
 					const struct ipvs_flow_key *reply_key, const bool ipv6)
 {
 	const struct ipvs_device *device = device_of(packet, ipv6);
-	struct ipvs_flow reserved = {.last_seen = bpf_ktime_get_coarse_ns(),
-				     .kind = IPVS_FLOW_RESERVED};
+	__u64 now = bpf_ktime_get_coarse_ns();
+	struct ipvs_flow reserved = {.begun = now, .last_seen = now, .kind = IPVS_FLOW_RESERVED};
 	__u32 port = bpf_ntohs(found->flow.source_port);
 
 	if (!device || !same_address(source_of(device, ipv6), &found->flow.source) ||
 	    port < device->first_port || port > device->last_port)
 		return TC_ACT_UNSPEC;
-	if (bpf_map_update_elem(&flows, reply_key, &reserved, BPF_NOEXIST))
+	if (write_flow(reply_key, &reserved, BPF_NOEXIST))
 		return TC_ACT_UNSPEC;
-	COUNT(ports_reserved);
-	return pass_and_age(packet, reply_key);
+	if (have_age(settings, reply_key, reserved.begun, now))
+		COUNT(ports_reserved);
+	else
+		delete_flow(reply_key);
+	return TC_ACT_UNSPEC;
 }
 
 /*
@@ -365,9 +449,9 @@ static __always_inline int pass_native(struct __sk_buff *packet,
 
 	if (found->flow.protocol != IPPROTO_TCP || !is_begin(found))
 		return TC_ACT_UNSPEC;
-	reply = bpf_map_lookup_elem(&flows, &key);
+	reply = find_flow(&key);
 	if (!reply)
-		return reserve_port(packet, found, &key, ipv6);
+		return reserve_port(packet, settings, found, &key, ipv6);
 	if (reply->kind != IPVS_FLOW_REPLY)
 		return TC_ACT_UNSPEC;
 	if (!is_reply_for(reply, &found->flow) &&
@@ -376,7 +460,7 @@ static __always_inline int pass_native(struct __sk_buff *packet,
 		return TC_ACT_UNSPEC;
 	}
 	end_session_of_reply(&key, reply);
-	bpf_map_delete_elem(&flows, &key);
+	delete_flow(&key);
 	COUNT(sessions_replaced);
 	return TC_ACT_UNSPEC;
 }

@@ -15,7 +15,7 @@
 #include <bpf/bpf_endian.h>
 
 #include "context.h"
-#include "maps.h"
+#include "flows.h"
 
 /* Of the IPv4 header's frag_off, and of the IPv6 fragment header's. */
 #define IPV4_MORE_FRAGMENTS 0x2000
@@ -23,7 +23,6 @@
 #define IPV6_MORE_FRAGMENTS 1
 #define IPV6_OFFSET_MASK 0xfff8
 #define IPV6_EXTENSION_HEADERS 4
-#define MAPPED_PREFIX bpf_htonl(0xffff)
 
 /* Errors of ICMP (RFC 792), by their types. */
 #define UNREACHABLE 3

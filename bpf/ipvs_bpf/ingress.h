@@ -107,7 +107,7 @@ static __always_inline int take_error(struct __sk_buff *packet, const struct ipv
 				      const struct headers *found, const bool ipv6)
 {
 	struct ipvs_flow_key key = reversed(&found->flow, IPVS_POINT_INGRESS);
-	struct ipvs_flow *flow = bpf_map_lookup_elem(&flows, &key);
+	struct ipvs_flow *flow = find_flow(&key);
 
 	if (!flow)
 		return TC_ACT_UNSPEC;
@@ -171,8 +171,7 @@ static __always_inline int take_request(struct __sk_buff *packet,
 		if (verdict != TC_ACT_UNSPEC)
 			return verdict;
 	}
-	if (!(request->flags & IPVS_FLAG_LINKED))
-		note_request(&found->flow);
+	note_request(&found->flow, request);
 	set_mark(packet, settings, mark_request(settings, request->flags));
 	return TC_ACT_UNSPEC;
 }
@@ -196,6 +195,19 @@ static __always_inline bool is_masqueraded(const struct ipvs_service *service,
 	return service->masquerade == IPVS_MASQUERADE_ALWAYS;
 }
 
+/* Makes a flow that ends by itself; false when there is no room for it. */
+static __always_inline bool begin_flow(const struct ipvs_control *settings,
+				       const struct ipvs_flow_key *key,
+				       const struct ipvs_flow *flow, __u64 now)
+{
+	if (write_flow(key, flow, BPF_ANY))
+		return false;
+	if (have_age(settings, key, flow->begun, now))
+		return true;
+	delete_flow(key);
+	return false;
+}
+
 /* A packet of no session that is known. */
 static __always_inline int take_unknown(struct __sk_buff *packet,
 					const struct ipvs_control *settings,
@@ -207,7 +219,7 @@ static __always_inline int take_unknown(struct __sk_buff *packet,
 		.protocol = found->flow.protocol,
 	};
 	struct ipvs_service *service = bpf_map_lookup_elem(&services, &key);
-	struct ipvs_flow flow = {.last_seen = now, .kind = IPVS_FLOW_REQUEST};
+	struct ipvs_flow flow = {.begun = now, .last_seen = now, .kind = IPVS_FLOW_REQUEST};
 
 	if (!service)
 		return TC_ACT_UNSPEC;
@@ -223,19 +235,19 @@ static __always_inline int take_unknown(struct __sk_buff *packet,
 		flow.kind = IPVS_FLOW_LEGACY;
 	else if (is_masqueraded(service, &found->flow.source, ipv6))
 		flow.flags = IPVS_FLAG_MASQUERADED;
-	if (bpf_map_update_elem(&flows, &found->flow, &flow, BPF_ANY)) {
+	if (!begin_flow(settings, &found->flow, &flow, now)) {
 		COUNT(native_table_full);
 		return TC_ACT_UNSPEC;
 	}
 	if (flow.kind == IPVS_FLOW_LEGACY) {
 		COUNT(native_legacy);
-		return pass_and_age(packet, &found->flow);
+		return TC_ACT_UNSPEC;
 	}
 	COUNT(sessions);
 	__sync_fetch_and_add(&service->sessions, 1);
-	note_request(&found->flow);
+	note_request(&found->flow, &flow);
 	set_mark(packet, settings, mark_request(settings, flow.flags));
-	return pass_and_age(packet, &found->flow);
+	return TC_ACT_UNSPEC;
 }
 
 /* Whether a flow that was noted as conntrack's stays so. */
@@ -257,7 +269,7 @@ static __always_inline int take_flow(struct __sk_buff *packet, const struct ipvs
 				     const struct headers *found, const bool ethernet,
 				     const bool ipv6)
 {
-	struct ipvs_flow *flow = bpf_map_lookup_elem(&flows, &found->flow);
+	struct ipvs_flow *flow = find_flow(&found->flow);
 	__u64 now = bpf_ktime_get_coarse_ns();
 
 	if (!flow)
@@ -277,7 +289,7 @@ static __always_inline int take_flow(struct __sk_buff *packet, const struct ipvs
 	}
 	if (flow->kind != IPVS_FLOW_LEGACY || stays_legacy(settings, found, flow, now))
 		return TC_ACT_UNSPEC;
-	bpf_map_delete_elem(&flows, &found->flow);
+	delete_flow(&found->flow);
 	return take_unknown(packet, settings, found, now, ipv6);
 }
 

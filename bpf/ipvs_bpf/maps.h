@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
- * The maps of ipvs_bpf. The flows' table is a plain hash: one that evicts would
+ * The maps of ipvs_bpf. The flows' tables are plain hashes: ones that evict would
  * break a live session for a new one, while in a full one new flows are
  * conntrack's, as without us.
  */
@@ -45,9 +45,18 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, IPVS_SESSIONS_DEFAULT *IPVS_FLOWS_PER_SESSION);
+	__type(key, struct ipvs_flow_key_ipv4);
+	__type(value, struct ipvs_flow);
+} flows_ipv4 SEC(".maps");
+
+/* Takes memory as it grows, for most nodes have few of them. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, IPVS_SESSIONS_DEFAULT *IPVS_FLOWS_PER_SESSION);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, struct ipvs_flow_key);
 	__type(value, struct ipvs_flow);
-} flows SEC(".maps");
+} flows_ipv6 SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
@@ -63,13 +72,16 @@ struct {
 	__type(value, struct ipvs_counters);
 } counters SEC(".maps");
 
-/* What this CPU knows of the packet between its ingress and its egress, and what is to age. */
+/* What this CPU knows of the request between its ingress and its egress. */
 struct note {
 	struct ipvs_flow_key request;
-	struct ipvs_flow_key aged;
+	/* Of the session, once it has them: its backend, and what that takes for the client. */
+	struct ipvs_address backend;
+	struct ipvs_address source;
+	__be16 backend_port;
+	__be16 source_port;
+	__u8 flags;
 	bool has_request;
-	/* `aged` is a translation that its session has left. */
-	bool has_left;
 };
 
 struct {
@@ -79,13 +91,19 @@ struct {
 	__type(value, struct note);
 } notes SEC(".maps");
 
-/* At 0 the program that has flows age; empty on a kernel without bpf_timer. */
+/* The flows that end by themselves, in the order in which they are to be looked at. */
 struct {
-	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+	__uint(type, BPF_MAP_TYPE_QUEUE);
+	__uint(max_entries, IPVS_SESSIONS_DEFAULT *IPVS_AGEING_PER_SESSION);
+	__type(value, struct ipvs_ageing);
+} ageing SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
 	__type(key, __u32);
-	__type(value, __u32);
-} ageing SEC(".maps");
+	__type(value, struct ipvs_clock);
+} clock SEC(".maps");
 
 static const __u32 only = 0;
 

@@ -29,7 +29,7 @@ static __always_inline bool take_over(const struct ipvs_control *settings,
 				      const struct ipvs_flow_key *key,
 				      const struct ipvs_flow *wished, __u64 now, bool last_try)
 {
-	struct ipvs_flow *reply = bpf_map_lookup_elem(&flows, key);
+	struct ipvs_flow *reply = find_flow(key);
 	__u64 seen;
 
 	if (!reply || reply->kind != IPVS_FLOW_REPLY ||
@@ -61,7 +61,7 @@ static __always_inline __be16 take_port(const struct ipvs_control *settings,
 	for (__u32 i = 0; i < PORT_TRIES; i++) {
 		key->destination_port =
 			bpf_htons(device->first_port + (start + i * PORT_STEP) % range);
-		if (!bpf_map_update_elem(&flows, key, reply, BPF_NOEXIST))
+		if (!write_flow(key, reply, BPF_NOEXIST))
 			return key->destination_port;
 		COUNT(ports_in_use);
 		if (take_over(settings, key, reply, now, i == PORT_TRIES - 1))

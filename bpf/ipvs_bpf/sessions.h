@@ -110,17 +110,17 @@ static __always_inline void note_end(struct ipvs_flow *flow, __u8 tcp_flags, __u
 /* Deletes a translation, and the reply that is still its own. */
 static __always_inline void end_translation(const struct ipvs_flow_key *key)
 {
-	struct ipvs_flow *translation = bpf_map_lookup_elem(&flows, key);
+	struct ipvs_flow *translation = find_flow(key);
 	struct ipvs_flow_key reply_key;
 	struct ipvs_flow *reply;
 
 	if (!translation)
 		return;
 	reply_key = reply_to(&key->destination, key->destination_port, translation, key->protocol);
-	reply = bpf_map_lookup_elem(&flows, &reply_key);
+	reply = find_flow(&reply_key);
 	if (reply && is_reply_for(reply, key))
-		bpf_map_delete_elem(&flows, &reply_key);
-	bpf_map_delete_elem(&flows, key);
+		delete_flow(&reply_key);
+	delete_flow(key);
 }
 
 /* Whether a request has got as far as its backend. */
@@ -138,7 +138,7 @@ static __always_inline void end_session(const struct ipvs_flow_key *key,
 
 		end_translation(&translation);
 	}
-	bpf_map_delete_elem(&flows, key);
+	delete_flow(key);
 	COUNT(sessions_ended);
 }
 
@@ -152,34 +152,52 @@ static __always_inline void end_session_of_reply(const struct ipvs_flow_key *key
 	translation.destination = key->source;
 	translation.destination_port = key->source_port;
 	translation.point = IPVS_POINT_EGRESS;
-	bpf_map_delete_elem(&flows, &translation);
+	delete_flow(&translation);
 	/* Not linked: there was no request to be found. */
 	if (!reply->new_source_port)
 		return;
-	bpf_map_delete_elem(&flows, &request);
+	delete_flow(&request);
 	COUNT(sessions_ended);
 }
 
-static __always_inline struct note *own_note(void)
+/*
+ * Has a flow that has just begun end by itself. False when there is no room to
+ * remember that, and the flow must not stay.
+ */
+static __always_inline bool have_age(const struct ipvs_control *settings,
+				     const struct ipvs_flow_key *key, __u64 begun, __u64 now)
 {
-	return bpf_map_lookup_elem(&notes, &only);
+	struct ipvs_clock *own = bpf_map_lookup_elem(&clock, &only);
+	struct ipvs_ageing look = {
+		.key = *key,
+		.begun = begun,
+		.due = now + settings->tcp_closed_seconds * NANOSECONDS,
+	};
+
+	return !own || !own->runs || !bpf_map_push_elem(&ageing, &look, 0);
 }
 
 /* Keeps a request for this packet's egress, which sees client and backend only. */
-static __always_inline void note_request(const struct ipvs_flow_key *key)
+static __always_inline void note_request(const struct ipvs_flow_key *key,
+					 const struct ipvs_flow *request)
 {
-	struct note *note = own_note();
+	struct note *note = bpf_map_lookup_elem(&notes, &only);
 
 	if (!note)
 		return;
 	note->request = *key;
+	note->backend = request->new_destination;
+	note->source = request->new_source;
+	note->backend_port = request->new_destination_port;
+	note->source_port = request->new_source_port;
+	note->flags = request->flags;
 	note->has_request = true;
 }
 
-/* The request of a packet at egress, if this CPU has noted it; the note is used up. */
-static __always_inline struct ipvs_flow_key *noted_request(const struct ipvs_flow_key *translation)
+/* What this CPU has noted of a packet at egress, if it has; it is used up. */
+static __always_inline const struct note *noted(const struct ipvs_flow_key *translation)
 {
-	struct note *note = own_note();
+	struct note *note = bpf_map_lookup_elem(&notes, &only);
 
 	if (!note || !note->has_request)
 		return 0;
@@ -188,19 +206,7 @@ static __always_inline struct ipvs_flow_key *noted_request(const struct ipvs_flo
 	    note->request.protocol != translation->protocol ||
 	    !same_address(&note->request.source, &translation->source))
 		return 0;
-	return &note->request;
-}
-
-/* Has a new flow age, and ends the program: the rest is done by the one behind the table, if there is. */
-static __always_inline int pass_and_age(struct __sk_buff *packet, const struct ipvs_flow_key *key)
-{
-	struct note *note = own_note();
-
-	if (note) {
-		note->aged = *key;
-		bpf_tail_call(packet, &ageing, 0);
-	}
-	return TC_ACT_UNSPEC;
+	return note;
 }
 
 #endif

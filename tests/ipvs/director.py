@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
-from meshaccel.accelerators.ipvs_bpf import observe, sessions
+from meshaccel.accelerators.ipvs_bpf import flow_table, observe, sessions
 from meshaccel.accelerators.ipvs_bpf.service import IpvsBpf, IpvsResult
 from meshaccel.system import systemd
 from meshaccel.system.network_namespaces import entered
@@ -52,7 +52,7 @@ class AcceleratedDirector:
     def flows(self) -> Table:
         """Return the table of flows."""
         with self.inside():
-            return sessions.read(observe.places(self.service.paths))
+            return flow_table.read(observe.places(self.service.paths))
 
     @contextlib.contextmanager
     def inside(self) -> Iterator[None]:

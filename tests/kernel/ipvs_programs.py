@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from meshaccel.accelerators.ipvs_bpf import layout
+from meshaccel.accelerators.ipvs_bpf.flow_table import IPV4_MAP, IPV6_MAP
 from meshaccel.accelerators.ipvs_bpf.layout import FlowKind, Masquerade, ProgramMode
 from meshaccel.bpf import maps
 from meshaccel.bpf.objects import BpfObject
+from meshaccel.bpf.test_run import run_once
 from meshaccel.system.network_namespaces import entered
 from tests.support.namespaces import NetworkNamespace
 from tests.support.program_runs import Outcome, run_program
@@ -130,23 +132,35 @@ class Director:
         """Return how many flows there are of each kind."""
         return Counter(FlowKind(flow.kind) for _, flow in self.flow_entries())
 
-    def flow_entries(self) -> list[tuple[layout.FlowKey, layout.Flow]]:
+    def flow_entries(self) -> list[tuple[Any, layout.Flow]]:
         """Return the table of flows."""
-        with self.open_map("flows", layout.FlowKey, layout.Flow) as flows:
-            return flows.items()
+        return [entry for flows in self._opened_flows() for entry in flows.items()]
 
     def clear(self) -> None:
         """Empty what packets have made."""
-        with self.open_map("flows", layout.FlowKey, layout.Flow) as flows:
+        for flows in self._opened_flows():
             for key in list(flows.keys()):
                 flows.delete(key)
+        self._forget_ageing()
 
     def age(self, seconds: float) -> None:
         """Make every flow as if last seen so much earlier."""
-        with self.open_map("flows", layout.FlowKey, layout.Flow) as flows:
+        for flows in self._opened_flows():
             for key, flow in flows.items():
                 flow.last_seen -= min(flow.last_seen, int(seconds * 1e9))
                 flows.write(key, flow)
+
+    def _opened_flows(self) -> Iterator[maps.Map[Any, layout.Flow]]:
+        for name, key in ((IPV4_MAP, layout.FlowKeyIpv4), (IPV6_MAP, layout.FlowKey)):
+            with self.open_map(name, key, layout.Flow) as flows:
+                yield flows
+
+    def _forget_ageing(self) -> None:
+        """Empty the queue: what waits for longer than a test's settings have it would hold up the rest."""
+        queue, look = self.loaded.map_descriptor("ageing"), layout.Ageing()
+        library = ctypes.CDLL("libbpf.so.1")
+        while not library.bpf_map_lookup_and_delete_elem(queue, None, ctypes.byref(look)):
+            pass
 
     def counted(self) -> dict[str, int]:
         """Return the counters, summed over processors."""
@@ -186,11 +200,11 @@ def director(sessions: int = 1024) -> Iterator[Director]:
         stack.callback(os.sched_setaffinity, 0, processors)
         os.sched_setaffinity(0, {min(processors)})
         loaded = stack.enter_context(BpfObject(str(OBJECT)))
-        loaded.set_maximum_entries("flows", sessions * layout.FLOWS_PER_SESSION)
+        for name, entries in layout.ENTRIES_PER_SESSION.items():
+            loaded.set_maximum_entries(name, sessions * entries)
         loaded.load()
         made = Director(loaded, socket.if_nametoindex(DEVICE))
-        program = ctypes.c_uint32(loaded.program_descriptor(layout.AGEING_PROGRAM))
-        made.write_entry("ageing", ctypes.c_uint32(0), program)
+        run_once(loaded.program_descriptor(layout.AGEING_PROGRAM))
         made.declare_device()
         made.configure()
         yield made

@@ -57,7 +57,7 @@ def test_each_thing_that_somebody_spoils_is_told_and_mended(own: Director) -> No
 
 def test_pins_that_somebody_removed_are_told(own: Director) -> None:
     own.converge()
-    Path(own.node.pins.map("flows")).unlink()
+    Path(own.node.pins.map("flows_ipv4")).unlink()
     told = drift(own)
     assert "unload ipvs_bpf" in told
     assert "switch ipvs_bpf on" in told

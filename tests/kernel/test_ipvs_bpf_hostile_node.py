@@ -119,7 +119,7 @@ def test_an_object_in_place_of_our_directory_of_pins_is_named_and_stays(own: Dir
     place.unlink()
 
 
-@pytest.mark.parametrize("name", ["control", "flows", "devices", "counters"])
+@pytest.mark.parametrize("name", ["control", "flows_ipv4", "devices", "counters"])
 def test_a_map_of_another_layout_is_read_nowhere_and_replaced(own: Director, name: str) -> None:
     """Another release's, or somebody's: the kernel would write its larger values beyond ours."""
     own.converge()

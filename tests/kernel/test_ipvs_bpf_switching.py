@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import ipaddress
 import socket
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from meshaccel.accelerators.ipvs_bpf import layout, mode_handlers, sessions
+from meshaccel.accelerators.ipvs_bpf import flow_table, layout, mode_handlers, sessions
 from meshaccel.accelerators.ipvs_bpf.layout import FlowKind, Point, ProgramMode
 from meshaccel.accelerators.ipvs_bpf.sessions import Key
 from meshaccel.bpf import maps
@@ -65,15 +65,20 @@ def request(port: int = 40000) -> Key:
 
 def begin(own: Director, *ports: int, flags: int = layout.MASQUERADED) -> None:
     """Have sessions in the table of flows, as packets would make them."""
-    with maps.Map.pinned(own.node.pins.map("flows"), layout.FlowKey, layout.Flow) as flows:
-        for port in ports:
-            flow = layout.Flow(kind=FlowKind.REQUEST, flags=flags, last_seen=sessions.monotonic())
-            flows.write(sessions.packed_key(request(port)), flow)
+    for port in ports:
+        write_flow(own, port, layout.Flow(kind=FlowKind.REQUEST, flags=flags, last_seen=sessions.monotonic()))
+
+
+def write_flow(own: Director, port: int, flow: layout.Flow) -> None:
+    """Have this flow for the request from a port of the client's."""
+    where = own.node.pins.map(flow_table.IPV4_MAP)
+    with maps.Map.pinned(where, layout.FlowKeyIpv4, layout.Flow) as flows:
+        flows.write(flow_table.packed_ipv4(request(port)), flow)
 
 
 def kinds(own: Director) -> list[int]:
     """Return the kinds of what is in the table of flows."""
-    return sorted(flow.kind for flow in sessions.read(own.node.pins).values())
+    return sorted(flow.kind for flow in flow_table.read(own.node.pins).values())
 
 
 # ---- an operator's word while a run goes on ----
@@ -135,7 +140,8 @@ def test_sessions_are_waited_for_and_not_longer_than_they_last(
     def sleep(_: float) -> None:
         waits.append(loaded(own).mode)
         if len(waits) == 3:
-            mode_handlers.delete(own.node.pins, [request(1)])
+            with flow_table.opened(own.node.pins) as table:
+                table.delete([request(1)])
 
     instead_of_sleep(monkeypatch, sleep)
     result = own.converge(mode="native", drain_seconds=3600)
@@ -197,7 +203,7 @@ def test_ports_that_conntrack_has_are_reserved_as_far_as_sessions_could_get_them
         own.converge()
     reserved = {
         key.destination_port
-        for key, flow in sessions.read(own.node.pins).items()
+        for key, flow in flow_table.read(own.node.pins).items()
         if flow.kind == FlowKind.RESERVED
     }
     assert reserved == {1024, FIRST_PORT, 29999}
@@ -227,11 +233,10 @@ def test_a_port_is_free_again_once_conntrack_has_given_it_back(own: Director) ->
 def test_flows_that_are_over_are_ended_where_no_timer_does(own: Director) -> None:
     own.converge()
     begin(own, 1)
-    with maps.Map.pinned(own.node.pins.map("flows"), layout.FlowKey, layout.Flow) as flows:
-        flows.write(sessions.packed_key(request(2)), layout.Flow(kind=FlowKind.REQUEST, last_seen=1))
+    write_flow(own, 2, layout.Flow(kind=FlowKind.REQUEST, last_seen=1))
     with own.inside():
-        assert own.node.tend() == [], "a program has them age"
-        ageing = own.node.pins.program(loaded(own).digest, layout.AGEING_PROGRAM)
-        Path(ageing).unlink()
+        assert own.node.tend() == [], "the clock has them age"
+        with maps.Map.pinned(own.node.pins.map("clock"), ctypes.c_uint32, layout.Clock) as clock:
+            clock.write(ctypes.c_uint32(0), layout.Clock(runs=0))
         assert own.node.tend() == ["1 flows were over"]
-    assert list(sessions.read(own.node.pins)) == [request(1)]
+    assert list(flow_table.read(own.node.pins)) == [request(1)]

@@ -7,6 +7,8 @@ import os
 from dataclasses import dataclass
 from typing import Final
 
+from meshaccel.bpf.test_run import Options
+
 PASS: Final = 0xFFFFFFFF
 """TC_ACT_UNSPEC: on to the next filter, or the stack."""
 DROP: Final = 2
@@ -17,28 +19,6 @@ CONTEXT_SIZE = 192
 MARK_AT = 8
 DEVICE_AT = 40
 SEGMENT_AT = 176
-
-
-class _Options(ctypes.Structure):
-    """struct bpf_test_run_opts of libbpf."""
-
-    _fields_ = [
-        ("size", ctypes.c_size_t),
-        ("data_in", ctypes.c_void_p),
-        ("data_out", ctypes.c_void_p),
-        ("data_size_in", ctypes.c_uint32),
-        ("data_size_out", ctypes.c_uint32),
-        ("context_in", ctypes.c_void_p),
-        ("context_out", ctypes.c_void_p),
-        ("context_size_in", ctypes.c_uint32),
-        ("context_size_out", ctypes.c_uint32),
-        ("verdict", ctypes.c_uint32),
-        ("repeat", ctypes.c_int),
-        ("duration", ctypes.c_uint32),
-        ("flags", ctypes.c_uint32),
-        ("processor", ctypes.c_uint32),
-        ("batch_size", ctypes.c_uint32),
-    ]
 
 
 @dataclass(frozen=True)
@@ -64,8 +44,8 @@ def run_program(program: int, frame: bytes, *, mark: int = 0, device: int = 0, s
     data_out = ctypes.create_string_buffer(LARGEST_PACKET)
     context_in = ctypes.create_string_buffer(bytes(context), CONTEXT_SIZE)
     context_out = ctypes.create_string_buffer(CONTEXT_SIZE)
-    options = _Options(
-        size=ctypes.sizeof(_Options),
+    options = Options(
+        size=ctypes.sizeof(Options),
         data_in=ctypes.addressof(data_in),
         data_out=ctypes.addressof(data_out),
         data_size_in=len(frame),

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from meshaccel.accelerators.ipvs_bpf import reservation, sessions
+from meshaccel.accelerators.ipvs_bpf import flow_table, reservation, sessions
 from meshaccel.accelerators.ipvs_bpf.layout import (
     BACKEND_FINISHED,
     CLIENT_FINISHED,
@@ -139,7 +139,16 @@ def test_ports_in_use_are_counted_by_address() -> None:
 
 def test_keys_are_packed_and_unpacked() -> None:
     for key in session():
-        assert sessions.unpacked_key(sessions.packed_key(key)) == key
+        assert flow_table.is_ipv4(key)
+        assert flow_table.unpacked_key(flow_table.packed_ipv4(key)) == key
+        assert flow_table.unpacked_key(flow_table.packed_key(key)) == key
+
+
+def test_addresses_of_both_versions_are_no_key_of_ipv4() -> None:
+    """A packet of IPv6 may have a mapped address for one of its ends."""
+    key = Key(CLIENT, sessions.packed(ipaddress.ip_address("fd00::1")), 1, 2, 6, Point.INGRESS)
+    assert not flow_table.is_ipv4(key)
+    assert flow_table.unpacked_key(flow_table.packed_key(key)) == key
 
 
 def test_ports_that_conntrack_has_given_away_are_replies_to_our_addresses(

@@ -6,7 +6,8 @@
  * every load, so the two cannot drift apart unseen.
  *
  * Addresses and ports are in network order, IPv4 as v4-mapped IPv6 (RFC 4291,
- * 2.5.5.2), so one table serves both.
+ * 2.5.5.2), so one way serves both. Only the table of flows is two: half of what
+ * a lookup costs is the length of its key.
  */
 #ifndef MESHACCEL_IPVS_BPF_H
 #define MESHACCEL_IPVS_BPF_H
@@ -20,6 +21,8 @@
 #define IPVS_SESSIONS_DEFAULT 65536
 /* A session has up to three flows: see enum ipvs_flow_kind. */
 #define IPVS_FLOWS_PER_SESSION 3
+/* Of those that end by themselves; they may be in the queue for a while longer. */
+#define IPVS_AGEING_PER_SESSION 2
 #define IPVS_FRAGMENTED 4096
 
 enum ipvs_mode {
@@ -117,6 +120,17 @@ struct ipvs_flow_key {
 	__u16 reserved;
 };
 
+/* The same of IPv4, as the table of its flows has it. */
+struct ipvs_flow_key_ipv4 {
+	__be32 source;
+	__be32 destination;
+	__be16 source_port;
+	__be16 destination_port;
+	__u8 protocol;
+	__u8 point;
+	__u16 reserved;
+};
+
 enum ipvs_flow_kind {
 	/* At ingress, client -> service. The session's owner: it ages, and takes the others along. */
 	IPVS_FLOW_REQUEST = 1,
@@ -150,8 +164,8 @@ enum ipvs_flow_flag {
  * the backend takes for the client, and new_destination the service.
  */
 struct ipvs_flow {
-	struct bpf_timer timer;
 	/* Nanoseconds, CLOCK_MONOTONIC's coarse one. */
+	__u64 begun;
 	__u64 last_seen;
 	struct ipvs_address new_source;
 	struct ipvs_address new_destination;
@@ -165,6 +179,22 @@ struct ipvs_flow {
 	__u32 slow_second;
 	__u32 output_device;
 	struct ipvs_address next_hop;
+};
+
+/* That a flow is to be looked at, whether it is over: the one that began then, not a later one of its key. */
+struct ipvs_ageing {
+	struct ipvs_flow_key key;
+	/* Nanoseconds, as those of a flow. */
+	__u64 begun;
+	__u64 due;
+};
+
+/* What the flows age by. */
+struct ipvs_clock {
+	struct bpf_timer timer;
+	/* 0 on a kernel without bpf_timer: there the follow daemon ages. */
+	__u32 runs;
+	__u32 reserved;
 };
 
 /* Fragments behind the first carry no ports: what the first one's flow made of its destination. */

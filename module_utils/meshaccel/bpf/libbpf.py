@@ -91,6 +91,7 @@ _PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "bpf_tc_hook_destroy": (_Int, (_Pointer,)),
     "bpf_tc_attach": (_Int, (_Pointer, _Pointer)),
     "bpf_tc_detach": (_Int, (_Pointer, _Pointer)),
+    "bpf_prog_test_run_opts": (_Int, (_Int, _Pointer)),
     "bpf_prog_get_fd_by_id": (_Int, (ctypes.c_uint32,)),
     "bpf_map_get_fd_by_id": (_Int, (ctypes.c_uint32,)),
     "bpf_link_create": (_Int, (_Int, _Int, _Int, _Pointer)),

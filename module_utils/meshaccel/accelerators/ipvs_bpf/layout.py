@@ -17,6 +17,8 @@ LOCAL_NETWORKS = 1024
 SERVICES = 65536
 #: A session has up to three flows: see FlowKind.
 FLOWS_PER_SESSION = 3
+#: Of those that end by themselves; they may be in the queue for a while longer.
+AGEING_PER_SESSION = 2
 #: The bits of version before those of the address, in a network's length.
 VERSION_BITS = 32
 #: IPv4 as v4-mapped IPv6 (RFC 4291, 2.5.5.2).
@@ -158,6 +160,20 @@ class FlowKey(ctypes.Structure):
     ]
 
 
+class FlowKeyIpv4(ctypes.Structure):
+    """The same of IPv4: addresses of four bytes, in network order."""
+
+    _fields_ = [
+        ("source", ctypes.c_uint8 * 4),
+        ("destination", ctypes.c_uint8 * 4),
+        ("source_port", ctypes.c_uint16),
+        ("destination_port", ctypes.c_uint16),
+        ("protocol", ctypes.c_uint8),
+        ("point", ctypes.c_uint8),
+        ("reserved", ctypes.c_uint16),
+    ]
+
+
 class Timer(ctypes.Structure):
     """The kernel's struct bpf_timer, which it shows to nobody."""
 
@@ -165,10 +181,10 @@ class Timer(ctypes.Structure):
 
 
 class Flow(ctypes.Structure):
-    """What is known of a flow; last_seen is nanoseconds of CLOCK_MONOTONIC."""
+    """What is known of a flow; begun and last_seen are nanoseconds of CLOCK_MONOTONIC."""
 
     _fields_ = [
-        ("timer", Timer),
+        ("begun", ctypes.c_uint64),
         ("last_seen", ctypes.c_uint64),
         ("new_source", Address),
         ("new_destination", Address),
@@ -181,6 +197,18 @@ class Flow(ctypes.Structure):
         ("output_device", ctypes.c_uint32),
         ("next_hop", Address),
     ]
+
+
+class Ageing(ctypes.Structure):
+    """That a flow is to be looked at, whether it is over; nanoseconds of CLOCK_MONOTONIC."""
+
+    _fields_ = [("key", FlowKey), ("begun", ctypes.c_uint64), ("due", ctypes.c_uint64)]
+
+
+class Clock(ctypes.Structure):
+    """What the flows age by; it runs where the kernel has bpf_timer."""
+
+    _fields_ = [("timer", Timer), ("runs", ctypes.c_uint32), ("reserved", ctypes.c_uint32)]
 
 
 class FragmentKey(ctypes.Structure):
@@ -201,13 +229,16 @@ class Fragment(ctypes.Structure):
 
 
 class Note(ctypes.Structure):
-    """What a CPU knows of a packet between its ingress and its egress."""
+    """What a CPU knows of a request between its ingress and its egress."""
 
     _fields_ = [
         ("request", FlowKey),
-        ("aged", FlowKey),
+        ("backend", Address),
+        ("source", Address),
+        ("backend_port", ctypes.c_uint16),
+        ("source_port", ctypes.c_uint16),
+        ("flags", ctypes.c_uint8),
         ("has_request", ctypes.c_bool),
-        ("has_left", ctypes.c_bool),
     ]
 
 
@@ -253,7 +284,10 @@ STRUCTURES: dict[str, type[ctypes.Structure]] = {
     "ipvs_service": Service,
     "ipvs_network": Network,
     "ipvs_flow_key": FlowKey,
+    "ipvs_flow_key_ipv4": FlowKeyIpv4,
     "ipvs_flow": Flow,
+    "ipvs_ageing": Ageing,
+    "ipvs_clock": Clock,
     "ipvs_fragment_key": FragmentKey,
     "ipvs_fragment": Fragment,
     "ipvs_counters": Counters,
@@ -267,11 +301,20 @@ MAP_SIZES: dict[str, tuple[int, int]] = {
     "devices": (4, ctypes.sizeof(Device)),
     "services": (ctypes.sizeof(ServiceKey), ctypes.sizeof(Service)),
     "local_networks": (ctypes.sizeof(Network), 4),
-    "flows": (ctypes.sizeof(FlowKey), ctypes.sizeof(Flow)),
+    "flows_ipv4": (ctypes.sizeof(FlowKeyIpv4), ctypes.sizeof(Flow)),
+    "flows_ipv6": (ctypes.sizeof(FlowKey), ctypes.sizeof(Flow)),
     "fragments": (ctypes.sizeof(FragmentKey), ctypes.sizeof(Fragment)),
     "counters": (4, ctypes.sizeof(Counters)),
     "notes": (4, ctypes.sizeof(Note)),
-    "ageing": (4, 4),
+    "ageing": (0, ctypes.sizeof(Ageing)),
+    "clock": (4, ctypes.sizeof(Clock)),
+}
+
+#: How many entries a map has for each session that the operator allows, where it depends on that.
+ENTRIES_PER_SESSION: dict[str, int] = {
+    "flows_ipv4": FLOWS_PER_SESSION,
+    "flows_ipv6": FLOWS_PER_SESSION,
+    "ageing": AGEING_PER_SESSION,
 }
 
 INGRESS_PROGRAM = "meshaccel_ipvs_ingress"

@@ -4,17 +4,15 @@
 
 from __future__ import annotations
 
-import errno
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from ... import holds
-from ...bpf import libbpf, maps
 from ...bpf.pins import PinPlaces
 from ...engine import Handler
 from ...model import Json
 from ...paths import NodePaths
-from . import NAME, layout, reservation, sessions
+from . import NAME, flow_table, reservation, sessions
 from .control import write_mode
 from .layout import FlowKind, ProgramMode
 from .observe import read_devices
@@ -59,9 +57,9 @@ class ModeHandlers:
     def reserve(self, _: Mapping[str, Json]) -> None:
         """Enters the source ports that conntrack has given away, so that no session gets them."""
         taken = reservation.taken(read_devices(self._pins).values())
-        with self._flows() as flows:
+        with flow_table.opened(self._pins) as table:
             for key in taken:
-                if not enter(flows, sessions.packed_key(key), FlowKind.RESERVED):
+                if not table.enter(key, FlowKind.RESERVED):
                     self._notes.append("the table of flows is too full to reserve ports that conntrack has")
                     return
 
@@ -90,7 +88,8 @@ class ModeHandlers:
 
     def forget_flows(self, _: Mapping[str, Json]) -> None:
         """Empties the table of flows; the mode is off, so nobody looks into it."""
-        delete(self._pins, sessions.read(self._pins))
+        with flow_table.opened(self._pins) as table:
+            table.delete(table.read())
 
     def _allowed(self, mode: ProgramMode) -> ProgramMode:
         """Returns the mode, or what an operator holds where the wish goes on."""
@@ -101,26 +100,5 @@ class ModeHandlers:
 
     def _alive(self) -> list[sessions.Session]:
         now = sessions.monotonic()
-        table = sessions.read(self._pins)
+        table = flow_table.read(self._pins)
         return [session for session in sessions.sessions(table) if session.alive(now)]
-
-    def _flows(self) -> maps.Map[layout.FlowKey, layout.Flow]:
-        return maps.Map.pinned(self._pins.map("flows"), layout.FlowKey, layout.Flow)
-
-
-def enter(flows: maps.Map[layout.FlowKey, layout.Flow], key: layout.FlowKey, kind: FlowKind) -> bool:
-    """Enters a flow that is not there yet; returns False when the table is full."""
-    try:
-        flows.add(key, layout.Flow(kind=kind))
-    except libbpf.BpfError as error:
-        if error.errno not in (errno.E2BIG, errno.ENOMEM):
-            raise
-        return False
-    return True
-
-
-def delete(pins: PinPlaces, keys: Iterable[sessions.Key]) -> None:
-    """Deletes flows."""
-    with maps.Map.pinned(pins.map("flows"), layout.FlowKey, layout.Flow) as flows:
-        for key in keys:
-            flows.delete(sessions.packed_key(key))

@@ -21,7 +21,7 @@ from ...ports import PortRange
 from ...system import files, systemd
 from ...system.route_netlink import Link
 from ...unit_actions import Unit
-from . import NAME, kernel_settings, layout, notrack, tencent
+from . import NAME, flow_table, kernel_settings, layout, notrack, tencent
 from .follow_unit import UNIT_NAME
 from .layout import Masquerade, ProgramMode
 from .settings_before import settings_before
@@ -94,7 +94,7 @@ def observe_loaded(pins: PinPlaces) -> Loaded | None:
     loaded = Loaded(
         complete=True,
         digest=control.digest,
-        maximum_sessions=shapes["flows"].maximum_entries // layout.FLOWS_PER_SESSION,
+        maximum_sessions=shapes[flow_table.IPV4_MAP].maximum_entries // layout.FLOWS_PER_SESSION,
         same_layout=same == set(shapes),
         stale_versions=tuple(sorted(set(ownership.entries_of(pins.versions)) - {control.digest})),
     )
@@ -117,6 +117,12 @@ def read_control(pins: PinPlaces) -> layout.Control:
     """Reads the control entry."""
     with maps.Map.pinned(pins.map("control"), ctypes.c_uint32, layout.Control) as control:
         return control.read(ONLY) or layout.Control()
+
+
+def read_clock(pins: PinPlaces) -> layout.Clock:
+    """Reads what the flows age by."""
+    with maps.Map.pinned(pins.map("clock"), ctypes.c_uint32, layout.Clock) as clock:
+        return clock.read(ONLY) or layout.Clock()
 
 
 def settings_of(control: layout.Control) -> Settings:

@@ -15,11 +15,11 @@ from ...bpf.pins import PinPlaces
 from ...errors import InvalidInput
 from ...model import Json, Mode, Plan
 from ...paths import NodePaths
-from . import NAME, handlers, layout, mode_handlers, reservation, sessions
+from . import NAME, flow_table, handlers, layout, reservation, sessions
 from .control import write_mode
 from .description import describe, describe_observed
 from .desired import Desired, load_document, parse
-from .observe import observe, observe_loaded, places
+from .observe import observe, observe_loaded, places, read_clock
 from .plan import make_plan
 from .resolution import PROGRAM_MODES, Resolved, resolve
 from .selection import Selection
@@ -136,7 +136,7 @@ class IpvsBpf:
         if mode is not Mode.OFF:
             return 0
         now = sessions.monotonic()
-        alive = (session for session in sessions.sessions(sessions.read(pins)) if session.alive(now))
+        alive = (session for session in sessions.sessions(flow_table.read(pins)) if session.alive(now))
         return sum(session.masqueraded for session in alive)
 
     def hold(self, mode: Mode) -> None:
@@ -152,13 +152,14 @@ class IpvsBpf:
         loaded = observe_loaded(self.pins)
         if loaded is None or not loaded.usable or loaded.settings is None:
             return []
-        table = sessions.read(self.pins)
+        table = flow_table.read(self.pins)
         over: list[sessions.Key] = []
-        if not os.path.exists(self.pins.program(loaded.digest, layout.AGEING_PROGRAM)):
+        if not read_clock(self.pins).runs:
             over = sessions.aged(table, loaded.settings, sessions.monotonic())
         reserved = {key for key, flow in table.items() if flow.kind == layout.FlowKind.RESERVED}
         free = reserved - reservation.taken(loaded.devices.values()) if reserved else set()
-        mode_handlers.delete(self.pins, [*over, *free])
+        with flow_table.opened(self.pins) as flows:
+            flows.delete([*over, *free])
         words = [f"{len(over)} flows were over"] if over else []
         return [*words, *([f"{len(free)} reserved ports are free again"] if free else [])]
 

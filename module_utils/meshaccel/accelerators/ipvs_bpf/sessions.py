@@ -1,6 +1,6 @@
 # Copyright (c) meshaccel contributors
 # SPDX-License-Identifier: Apache-2.0
-"""The flows' table read as sessions: what is alive, what has aged, which ports are in use. Pure but read().
+"""The flows' table read as sessions: what is alive, what has aged, which ports are in use. Pure.
 
 Says of a session what bpf/ipvs_bpf/sessions.h says, for status, for a drain, and
 for kernels without bpf_timer, where the follow daemon ages.
@@ -15,8 +15,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ...bpf import maps
-from ...bpf.pins import PinPlaces
 from ...ipvs.model import AddressKey
 from . import layout
 from .layout import FlowKind, IpAddress, Point
@@ -91,12 +89,6 @@ class Session:
         if self.key.protocol == socket.IPPROTO_UDP:
             return now - self.last_seen <= QUIET_DATAGRAMS_SECONDS * NANOSECONDS
         return not self.closed
-
-
-def read(pins: PinPlaces) -> dict[Key, Flow]:
-    """Reads the table of flows."""
-    with maps.Map.pinned(pins.map("flows"), layout.FlowKey, layout.Flow) as flows:
-        return {unpacked_key(key): unpacked_flow(flow) for key, flow in flows.items()}
 
 
 def sessions(table: Table) -> Iterator[Session]:
@@ -195,43 +187,6 @@ def ports_in_use(table: Table, sources: Iterable[Source]) -> dict[str, int]:
 
 
 # ---- between the kernel's words and ours ----
-
-
-def unpacked_key(key: layout.FlowKey) -> Key:
-    """Returns a key of the table."""
-    return Key(
-        bytes(key.source),
-        bytes(key.destination),
-        socket.ntohs(key.source_port),
-        socket.ntohs(key.destination_port),
-        key.protocol,
-        key.point,
-    )
-
-
-def unpacked_flow(flow: layout.Flow) -> Flow:
-    """Returns an entry of the table."""
-    return Flow(
-        flow.last_seen,
-        bytes(flow.new_source),
-        bytes(flow.new_destination),
-        socket.ntohs(flow.new_source_port),
-        socket.ntohs(flow.new_destination_port),
-        flow.kind,
-        flow.flags,
-    )
-
-
-def packed_key(key: Key) -> layout.FlowKey:
-    """Returns what unpacked_key() was given."""
-    return layout.FlowKey(
-        source=layout.Address.from_buffer_copy(key.source),
-        destination=layout.Address.from_buffer_copy(key.destination),
-        source_port=socket.htons(key.source_port),
-        destination_port=socket.htons(key.destination_port),
-        protocol=key.protocol,
-        point=key.point,
-    )
 
 
 def packed(given: IpAddress) -> bytes:

@@ -14,7 +14,7 @@ from ...bpf.pins import PinPlaces
 from ...errors import MeshaccelError, Unsupported
 from ...model import Json
 from ...system import tools
-from . import NAME, layout, sessions
+from . import NAME, flow_table, layout, sessions
 from .layout import FlowKind
 from .observe import service_entries
 from .resolution import Resolved
@@ -56,7 +56,7 @@ def find(node: IpvsBpf) -> Found:
     except (MeshaccelError, OSError) as error:
         observed, nft = observe_without_wish(node)
         resolved, trouble = None, str(error)
-    table = sessions.read(node.pins) if observed.loaded is not None and observed.loaded.usable else {}
+    table = flow_table.read(node.pins) if observed.loaded is not None and observed.loaded.usable else {}
     return Found(observed, resolved, trouble, nft, table, sessions.monotonic())
 
 

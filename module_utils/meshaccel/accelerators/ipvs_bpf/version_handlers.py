@@ -4,13 +4,12 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from ...bpf import libbpf, maps
+from ...bpf import libbpf, maps, test_run
 from ...bpf.object_file import ObjectFile, not_permitted
 from ...bpf.objects import BpfObject
 from ...bpf.ownership import opened
@@ -22,7 +21,7 @@ from ...paths import NodePaths
 from ...system import files
 from . import layout
 from .control import change_control
-from .observe import ONLY, read_control
+from .observe import read_control
 
 
 class VersionHandlers:
@@ -51,7 +50,8 @@ class VersionHandlers:
         self.unload({})
         for path in (self._paths.pins, self._pins.root, self._pins.maps, self._pins.versions):
             make_pin_directory(path)
-        sizes = {"flows": int(arguments["maximum_sessions"]) * layout.FLOWS_PER_SESSION}
+        sessions = int(arguments["maximum_sessions"])
+        sizes = {name: sessions * entries for name, entries in layout.ENTRIES_PER_SESSION.items()}
         with loaded_object(wished, sizes, {}) as (loaded, programs):
             for name in layout.MAP_SIZES:
                 maps.pin(loaded.map_descriptor(name), self._pins.map(name))
@@ -71,13 +71,9 @@ class VersionHandlers:
         """Has flows age by a version's program, and says that it is the one to attach."""
         digest = str(arguments["digest"])
         ageing = self._pins.program(digest, layout.AGEING_PROGRAM)
-        table = maps.Map.pinned(self._pins.map("ageing"), ctypes.c_uint32, ctypes.c_uint32)
-        with table:
-            if os.path.exists(ageing):
-                with opened(ageing) as program:
-                    table.write(ONLY, ctypes.c_uint32(program))
-            else:
-                table.delete(ONLY)
+        if os.path.exists(ageing):
+            with opened(ageing) as program:
+                test_run.run_once(program)
         change_control(self._pins, object_digest=int(digest, 16))
 
     def discard_programs(self, arguments: Mapping[str, Json]) -> None:
