@@ -128,9 +128,8 @@ actions:
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.meshaccel.bpf.declared import converge
 from ansible.module_utils.meshaccel.bpf.programs import PinnedProgram
-from ansible.module_utils.meshaccel.errors import MeshaccelError
 from ansible.module_utils.meshaccel.paths import NodePaths
-from ansible.module_utils.meshaccel.report import fail, succeed
+from ansible.module_utils.meshaccel.report import succeed, telling_errors
 
 ARGUMENTS: dict[str, dict[str, object]] = {
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
@@ -153,10 +152,8 @@ def main() -> None:
         supports_check_mode=True,
     )
     paths = NodePaths()
-    try:
+    with telling_errors(module):
         result = converge(PinnedProgram.parse(module.params, paths), paths, check_mode=module.check_mode)
-    except (MeshaccelError, OSError) as error:
-        fail(module, error)
     succeed(module, result)
 
 

@@ -197,9 +197,8 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.meshaccel import record
 from ansible.module_utils.meshaccel.accelerators.ipvs_bpf import NAME
 from ansible.module_utils.meshaccel.accelerators.ipvs_bpf.service import IpvsBpf
-from ansible.module_utils.meshaccel.errors import MeshaccelError
 from ansible.module_utils.meshaccel.paths import NodePaths
-from ansible.module_utils.meshaccel.report import fail, succeed
+from ansible.module_utils.meshaccel.report import succeed, telling_errors
 
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
@@ -226,19 +225,10 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
 def main() -> None:
     """Runs the module."""
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
-    settings = dict(module.params)
-    try:
-        node = IpvsBpf.on_this_node(NodePaths(), settings.pop("object_digest"))
-        desired = node.parse(settings)
-        result = record.recorded(
-            node.paths,
-            NAME,
-            lambda note: node.converge(desired, check_mode=module.check_mode, before_action=note),
-            keeps=desired.present,
-            check_mode=module.check_mode,
-        )
-    except (MeshaccelError, OSError) as error:
-        fail(module, error)
+    paths = NodePaths()
+    with telling_errors(module):
+        node, desired = IpvsBpf.wished(module.params, paths)
+        result = record.converge(paths, NAME, desired, node.converge, check_mode=module.check_mode)
     after = result.after
     succeed(module, result, mode=after.get("mode"), services=after.get("services", {}), native=result.native)
 

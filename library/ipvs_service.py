@@ -114,12 +114,11 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.meshaccel import record
-from ansible.module_utils.meshaccel.errors import MeshaccelError
 from ansible.module_utils.meshaccel.ipvs import NAME
 from ansible.module_utils.meshaccel.ipvs.desired import parse
 from ansible.module_utils.meshaccel.ipvs.service import Services
 from ansible.module_utils.meshaccel.paths import NodePaths
-from ansible.module_utils.meshaccel.report import fail, succeed
+from ansible.module_utils.meshaccel.report import succeed, telling_errors
 
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
@@ -132,18 +131,11 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
 def main() -> None:
     """Runs the module."""
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
-    try:
-        services = Services(NodePaths())
+    paths = NodePaths()
+    with telling_errors(module):
         desired = parse(module.params)
-        result = record.recorded(
-            services.paths,
-            NAME,
-            lambda note: services.converge(desired, check_mode=module.check_mode, before_action=note),
-            keeps=desired.present,
-            check_mode=module.check_mode,
-        )
-    except (MeshaccelError, OSError) as error:
-        fail(module, error)
+        run = Services(paths).converge
+        result = record.converge(paths, NAME, desired, run, check_mode=module.check_mode)
     succeed(module, result, messages=result.messages)
 
 

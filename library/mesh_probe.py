@@ -129,10 +129,9 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.meshaccel.accelerators.sockops.service import Sockops
-from ansible.module_utils.meshaccel.errors import MeshaccelError
 from ansible.module_utils.meshaccel.paths import NodePaths
 from ansible.module_utils.meshaccel.probe import Counters, Settings, measure, sockops_counters
-from ansible.module_utils.meshaccel.report import fail
+from ansible.module_utils.meshaccel.report import telling_errors
 
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "address": {"type": "str"},
@@ -157,11 +156,9 @@ def main() -> None:
         required_by={"response": "request"},
         supports_check_mode=True,
     )
-    try:
+    with telling_errors(module):
         settings = Settings.parse(module.params)
         report = measure(settings, counters=counters_of(settings.cgroup))
-    except (MeshaccelError, OSError) as error:
-        fail(module, error)
     module.exit_json(changed=False, **report)
 
 

@@ -81,8 +81,8 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.meshaccel.capabilities import NEEDS, check_names, probe, require
-from ansible.module_utils.meshaccel.errors import MeshaccelError, Unsupported
-from ansible.module_utils.meshaccel.report import fail
+from ansible.module_utils.meshaccel.errors import Unsupported
+from ansible.module_utils.meshaccel.report import telling_errors
 
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "require": {"type": "list", "elements": "str", "default": []},
@@ -93,11 +93,9 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
 def main() -> None:
     """Runs the module."""
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
-    try:
+    with telling_errors(module):
         check_names(module.params["require"])
         found = probe()
-    except (MeshaccelError, OSError) as error:
-        fail(module, error)
     results = {
         "capabilities": {name: str(capability) for name, capability in found.items()},
         "kernel": os.uname().release,

@@ -72,10 +72,9 @@ drift:
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.meshaccel.errors import MeshaccelError
 from ansible.module_utils.meshaccel.installed import plan_node
 from ansible.module_utils.meshaccel.paths import NodePaths
-from ansible.module_utils.meshaccel.report import difference, fail
+from ansible.module_utils.meshaccel.report import difference, telling_errors
 
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "node_runtime": {"type": "dict"},
@@ -88,10 +87,8 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
 def main() -> None:
     """Runs the module."""
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
-    try:
+    with telling_errors(module):
         plan = plan_node(module.params, NodePaths())
-    except (MeshaccelError, OSError) as error:
-        fail(module, error)
     if plan is None:
         module.exit_json(changed=False, planned=False, roles=[], drift={})
     module.exit_json(

@@ -69,13 +69,13 @@ libbpf:
   type: bool
 """
 
+from functools import partial
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.meshaccel import record, runtime, runtime_service
-from ansible.module_utils.meshaccel.errors import MeshaccelError
 from ansible.module_utils.meshaccel.paths import NodePaths
-from ansible.module_utils.meshaccel.report import fail, succeed
+from ansible.module_utils.meshaccel.report import succeed, telling_errors
 
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
@@ -89,19 +89,10 @@ def main() -> None:
     """Runs the module."""
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     paths = NodePaths()
-    try:
+    with telling_errors(module):
         desired = runtime.parse(module.params)
-        result = record.recorded(
-            paths,
-            runtime.NAME,
-            lambda note: runtime_service.run(
-                desired, paths, check_mode=module.check_mode, before_action=note
-            ),
-            keeps=desired.present,
-            check_mode=module.check_mode,
-        )
-    except (MeshaccelError, OSError) as error:
-        fail(module, error)
+        run = partial(runtime_service.run, paths=paths)
+        result = record.converge(paths, runtime.NAME, desired, run, check_mode=module.check_mode)
     succeed(module, result, libbpf=result.has_libbpf)
 
 

@@ -190,9 +190,8 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.meshaccel import record
 from ansible.module_utils.meshaccel.accelerators.sockops import NAME
 from ansible.module_utils.meshaccel.accelerators.sockops.service import Sockops
-from ansible.module_utils.meshaccel.errors import MeshaccelError
 from ansible.module_utils.meshaccel.paths import NodePaths
-from ansible.module_utils.meshaccel.report import fail, succeed
+from ansible.module_utils.meshaccel.report import succeed, telling_errors
 
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
@@ -219,20 +218,10 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
 def main() -> None:
     """Runs the module."""
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
-    settings = dict(module.params)
-    digests = (settings.pop("object_digest"), settings.pop("relay_object_digest"))
-    try:
-        sockops = Sockops.on_this_node(NodePaths(), *digests)
-        desired = sockops.parse(settings)
-        result = record.recorded(
-            sockops.paths,
-            NAME,
-            lambda note: sockops.converge(desired, check_mode=module.check_mode, before_action=note),
-            keeps=desired.present,
-            check_mode=module.check_mode,
-        )
-    except (MeshaccelError, OSError) as error:
-        fail(module, error)
+    paths = NodePaths()
+    with telling_errors(module):
+        node, desired = Sockops.wished(module.params, paths)
+        result = record.converge(paths, NAME, desired, node.converge, check_mode=module.check_mode)
     after = result.after
     succeed(module, result, mode=after.get("mode"), cgroups=after.get("cgroups", {}))
 

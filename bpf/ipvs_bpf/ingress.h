@@ -270,6 +270,11 @@ static __always_inline int take_flow(struct __sk_buff *packet, const struct ipvs
 		end_session(&found->flow, flow);
 		return take_unknown(packet, settings, found, now, ipv6);
 	}
+	if (flow->kind == IPVS_FLOW_RESERVED) {
+		/* A connection of conntrack's goes on: its port must not be given to another meanwhile. */
+		flow->last_seen = now;
+		return TC_ACT_UNSPEC;
+	}
 	if (flow->kind != IPVS_FLOW_LEGACY || stays_legacy(settings, found, flow, now))
 		return TC_ACT_UNSPEC;
 	bpf_map_delete_elem(&flows, &found->flow);

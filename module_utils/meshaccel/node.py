@@ -153,9 +153,7 @@ def ipvs_bpf_planner(wish: Mapping[str, Json], paths: NodePaths) -> Callable[[],
     """Validates the wish for ipvs_bpf and returns what plans it, for the object that is to be installed."""
     from .accelerators.ipvs_bpf.service import IpvsBpf
 
-    settings = dict(wish)
-    accelerator = IpvsBpf.on_this_node(paths, settings.pop("object_digest", None))
-    desired = accelerator.parse(settings)
+    accelerator, desired = IpvsBpf.wished(wish, paths)
 
     def plan() -> Part:
         result = accelerator.converge(desired, check_mode=True)

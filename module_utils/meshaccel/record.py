@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from .engine import BeforeAction, ignore
 from .errors import MeshaccelError
@@ -22,6 +22,27 @@ DONE = "done"
 FAILED = "failed"
 
 Outcome = TypeVar("Outcome")
+
+
+class Wish(Protocol):
+    """What is used of a wish."""
+
+    @property
+    def present(self) -> bool:
+        """Whether the accelerator is to be on the node."""
+
+
+Desired_contra = TypeVar("Desired_contra", bound=Wish, contravariant=True)
+Outcome_co = TypeVar("Outcome_co", covariant=True)
+
+
+class Converge(Protocol[Desired_contra, Outcome_co]):
+    """What makes the node as wished, as the accelerators' own converge() do."""
+
+    def __call__(
+        self, desired: Desired_contra, /, *, check_mode: bool, before_action: BeforeAction
+    ) -> Outcome_co:
+        """Makes the node as wished. The caller holds the node's lock."""
 
 
 def read(paths: NodePaths) -> dict[str, Json]:
@@ -95,6 +116,24 @@ def recorded(
         elif actions or interrupted(paths, accelerator):
             write(paths, accelerator, {"phase": DONE, "time": now(), "actions": actions})
     return outcome
+
+
+def converge(
+    paths: NodePaths,
+    accelerator: str,
+    desired: Desired_contra,
+    run: Converge[Desired_contra, Outcome_co],
+    *,
+    check_mode: bool = False,
+) -> Outcome_co:
+    """Makes the node as wished, under its lock, and records how it went, as recorded() does."""
+    return recorded(
+        paths,
+        accelerator,
+        lambda note: run(desired, check_mode=check_mode, before_action=note),
+        keeps=desired.present,
+        check_mode=check_mode,
+    )
 
 
 def forget(paths: NodePaths, accelerator: str) -> None:

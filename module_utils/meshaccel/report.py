@@ -5,7 +5,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import NoReturn, Protocol
 
 from .engine import Result
@@ -36,6 +37,15 @@ def succeed(module: Module, result: Result, **more: Json) -> NoReturn:
         diff=difference(result.before, result.after),
         **more,
     )
+
+
+@contextmanager
+def telling_errors(module: Module) -> Iterator[None]:
+    """Ends a module with what a block raises, where that is an error for the operator."""
+    try:
+        yield
+    except (MeshaccelError, OSError) as error:
+        fail(module, error)
 
 
 def fail(module: Module, error: MeshaccelError | OSError) -> NoReturn:

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.ipvs import datagrams, loads
-from tests.ipvs.cluster import CLUSTER_ADDRESS, NODE_PORT, SERVICE_PORT, cluster, versions
+from tests.ipvs.cluster import (
+    CLUSTER_ADDRESS,
+    NODE_PORT,
+    SERVICE_PORT,
+    check_clients_seen,
+    cluster,
+    versions,
+)
 from tests.ipvs.director import AcceleratedDirector, accelerated_director
 from tests.ipvs.kube_proxy import KubeProxy, Service
 from tests.ipvs.lab import Lab, Link
@@ -39,13 +46,9 @@ def test_services_work_and_conntrack_sees_none_of_it(
         cluster(lab, loads.HTTP_PORT).start(lab.director)
         director.converge(fast_path=fast_path)
         for version in (4, 6):
-            client, node = lab.client.address(version), lab.client.gateway(version)
-            gateways = [backend.gateway(version) for backend in lab.backends]
-            inside = [loads.request(lab.client, CLUSTER_ADDRESS[version], SERVICE_PORT) for _ in range(2)]
-            assert sorted(inside) == [f"one {client}", f"two {client}"]
-            outside = [loads.request(lab.client, node, NODE_PORT) for _ in range(2)]
-            assert sorted(outside) == [f"one {gateways[0]}", f"two {gateways[1]}"]
-            assert tracked_flows(lab.director, [client, *gateways, CLUSTER_ADDRESS[version]]) == []
+            check_clients_seen(lab, version)
+            hosts = (lab.client.address(version), *(backend.gateway(version) for backend in lab.backends))
+            assert tracked_flows(lab.director, [*hosts, CLUSTER_ADDRESS[version]]) == []
     assert set(served(lab.director).values()) == {2}
     assert len(director.sessions()) == 8
 

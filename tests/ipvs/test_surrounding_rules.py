@@ -10,7 +10,7 @@ from unittest import mock
 import pytest
 
 from meshaccel.errors import Unsupported
-from meshaccel.ipvs import module
+from meshaccel.ipvs import kernel_module
 from tests.ipvs import loads, talk
 from tests.ipvs.cluster import CLUSTER_ADDRESS, NODE_PORT, SERVICE_PORT, cluster
 from tests.ipvs.director import AcceleratedDirector, accelerated_director
@@ -193,8 +193,8 @@ def test_without_ipvs_nothing_is_changed(lab: Lab) -> None:
     before = lab.director.run(["nft", "list", "ruleset"])
     with (
         accelerated_director(lab, masquerade="always") as director,
-        mock.patch.object(module, "LISTING", "/proc/net/ip_vs_of_no_kernel"),
-        mock.patch.object(module, "MODULE", "ip_vs_of_no_kernel"),
+        mock.patch.object(kernel_module, "LISTING", "/proc/net/ip_vs_of_no_kernel"),
+        mock.patch.object(kernel_module, "MODULE", "ip_vs_of_no_kernel"),
     ):
         with pytest.raises(Unsupported, match="IPVS in the kernel") as refused:
             director.converge()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from meshaccel import engine
@@ -56,9 +58,9 @@ NEVER = {AddressKey("tcp", LOCAL, 80)}
 EVERYTHING = [*FROM_CLUSTER, *ALWAYS, *NEVER, FOREIGN]
 
 
-def state(**flags: object) -> kube_proxy.State:
+def state(**flags: Any) -> kube_proxy.State:
     """Return what is read on a node where kube-proxy runs with these flags."""
-    proxy = KubeProxy(SERVICES, (NODE4, NODE6), **flags)  # type: ignore[arg-type]
+    proxy = KubeProxy(SERVICES, (NODE4, NODE6), **flags)
     with NetworkNamespace("node") as node:
         proxy.start(node)
         with entered(str(node.path)):

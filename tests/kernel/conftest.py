@@ -1,4 +1,4 @@
-"""Cgroups for the two ends of a connection, and sockops over them."""
+"""Cgroups for the two ends of a connection, and sockops over them; the programs of ipvs_bpf."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.kernel.installations import installation, present
+from tests.kernel.ipvs_packets import director_with_services
 from tests.kernel.relays import RELAY, Servers, servers
 from tests.kernel.topologies import Cgroups, Topology, one_pod
 from tests.support import mesh_load
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from meshaccel.accelerators.sockops.service import Sockops
+    from tests.kernel.ipvs_programs import Director
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -77,3 +79,19 @@ def ends(own_cgroups: Cgroups, relayed: Sockops) -> Iterator[Servers]:
     del relayed
     with servers(own_cgroups) as found:
         yield found
+
+
+@pytest.fixture(scope="module")
+def ipvs_programs() -> Iterator[Director]:
+    """The programs of ipvs_bpf, loaded once for a file's tests, with services."""
+    with director_with_services() as made:
+        yield made
+
+
+@pytest.fixture
+def here(ipvs_programs: Director) -> Director:
+    """The same without a flow, and with all that is set as it was."""
+    ipvs_programs.clear()
+    ipvs_programs.configure()
+    ipvs_programs.declare_device()
+    return ipvs_programs

@@ -10,7 +10,7 @@ import socket
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from meshaccel.accelerators.ipvs_bpf import layout
 from meshaccel.accelerators.ipvs_bpf.layout import FlowKind, Masquerade, ProgramMode
@@ -31,6 +31,9 @@ DONE, REQUEST, MASQUERADED_REQUEST = LOW, HIGH, LOW | HIGH
 FIRST_PORT, LAST_PORT = 2000, 2999
 DEVICE = "towards"
 
+Key = TypeVar("Key")
+Value = TypeVar("Value")
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -38,6 +41,7 @@ class Settings:
 
     mode: ProgramMode = ProgramMode.ON
     accepted: int = 0
+    fast_path: int = 0
     legacy: int = 60
     tcp: int = 900
     closing: int = 120
@@ -52,14 +56,15 @@ class Director:
     loaded: BpfObject
     device: int
     service_port: int = 80
-    source: dict[int, str] = field(default_factory=lambda: {4: "10.2.0.1", 6: "fd02::1"})
+    #: Their sums differ from those of the clients: a checksum that is not changed shows.
+    source: dict[int, str] = field(default_factory=lambda: {4: "10.2.9.77", 6: "fd02:1:a:b:c:d:e:4d"})
 
     # ---- what is declared ----
 
-    def set(self, **settings: Any) -> None:  # noqa: ANN401 - of Settings
-        """Write the control entry."""
+    def configure(self, **settings: Any) -> None:
+        """Write the control entry, of Settings with these values."""
         wished = Settings(**settings)
-        self.write(
+        self.write_entry(
             "control",
             ctypes.c_uint32(0),
             layout.Control(
@@ -67,6 +72,7 @@ class Director:
                 mark_low=LOW,
                 mark_high=HIGH,
                 mark_accepted=wished.accepted,
+                fast_path_seconds=wished.fast_path,
                 legacy_seconds=wished.legacy,
                 tcp_seconds=wished.tcp,
                 tcp_closing_seconds=wished.closing,
@@ -80,11 +86,13 @@ class Director:
         key = layout.ServiceKey(
             address=packed(address), port=socket.htons(port or self.service_port), protocol=protocol
         )
-        self.write("services", key, layout.Service(masquerade=layout.MASQUERADE_NUMBERS[masquerade]))
+        self.write_entry("services", key, layout.Service(masquerade=layout.MASQUERADE_NUMBERS[masquerade]))
 
     def declare_local(self, network: str) -> None:
         """Make a network local."""
-        self.write("local_networks", layout.packed_network(ipaddress.ip_network(network)), ctypes.c_uint32(1))
+        self.write_entry(
+            "local_networks", layout.packed_network(ipaddress.ip_network(network)), ctypes.c_uint32(1)
+        )
 
     def declare_device(self, first_port: int = FIRST_PORT, last_port: int = LAST_PORT) -> None:
         """Give the device its addresses for clients, and the ports."""
@@ -94,27 +102,27 @@ class Director:
             first_port=first_port,
             last_port=last_port,
         )
-        self.write("devices", ctypes.c_uint32(self.device), entry)
+        self.write_entry("devices", ctypes.c_uint32(self.device), entry)
 
     def remove_device(self) -> None:
         """Take the device's addresses away."""
-        with self.map("devices", ctypes.c_uint32, layout.Device) as devices:
+        with self.open_map("devices", ctypes.c_uint32, layout.Device) as devices:
             devices.delete(ctypes.c_uint32(self.device))
 
     # ---- packets ----
 
-    def take_in(self, packet: Packet | bytes, mark: int = 0) -> Outcome:
-        """Run the ingress program."""
-        return self._run(layout.INGRESS_PROGRAM, packet, mark)
+    def take_in(self, packet: Packet | bytes, mark: int = 0, segment: int = 0) -> Outcome:
+        """Run the ingress program; with a `segment` the device is to cut the packet into such."""
+        return self._run(layout.INGRESS_PROGRAM, packet, mark, segment)
 
     def send_out(self, packet: Packet | bytes, mark: int) -> Outcome:
         """Run the egress program."""
         return self._run(layout.EGRESS_PROGRAM, packet, mark)
 
-    def _run(self, program: str, packet: Packet | bytes, mark: int) -> Outcome:
+    def _run(self, program: str, packet: Packet | bytes, mark: int, segment: int = 0) -> Outcome:
         frame = packet if isinstance(packet, bytes) else packet.frame()
         descriptor = self.loaded.program_descriptor(program)
-        return run_program(descriptor, frame, mark=mark, device=self.device)
+        return run_program(descriptor, frame, mark=mark, device=self.device, segment=segment)
 
     # ---- what is there ----
 
@@ -124,37 +132,37 @@ class Director:
 
     def flow_entries(self) -> list[tuple[layout.FlowKey, layout.Flow]]:
         """Return the table of flows."""
-        with self.map("flows", layout.FlowKey, layout.Flow) as flows:
+        with self.open_map("flows", layout.FlowKey, layout.Flow) as flows:
             return flows.items()
 
     def clear(self) -> None:
         """Empty what packets have made."""
-        with self.map("flows", layout.FlowKey, layout.Flow) as flows:
+        with self.open_map("flows", layout.FlowKey, layout.Flow) as flows:
             for key in list(flows.keys()):
                 flows.delete(key)
 
     def age(self, seconds: float) -> None:
         """Make every flow as if last seen so much earlier."""
-        with self.map("flows", layout.FlowKey, layout.Flow) as flows:
+        with self.open_map("flows", layout.FlowKey, layout.Flow) as flows:
             for key, flow in flows.items():
                 flow.last_seen -= min(flow.last_seen, int(seconds * 1e9))
                 flows.write(key, flow)
 
     def counted(self) -> dict[str, int]:
         """Return the counters, summed over processors."""
-        with self.map("counters", ctypes.c_uint32, layout.Counters) as counters:
+        with self.open_map("counters", ctypes.c_uint32, layout.Counters) as counters:
             rows = counters.read_per_cpu(ctypes.c_uint32(0))
         return {name: sum(getattr(row, name) for row in rows) for name in layout.COUNTER_NAMES}
 
     # ---- maps ----
 
-    def map(self, name: str, key: Any, value: Any) -> maps.Map[Any, Any]:  # noqa: ANN401 - ctypes
-        """Open a map."""
+    def open_map(self, name: str, key: type[Key], value: type[Value]) -> maps.Map[Key, Value]:
+        """Open a map whose keys and values are of these types of ctypes."""
         return maps.Map(os.dup(self.loaded.map_descriptor(name)), key, value)
 
-    def write(self, name: str, key: Any, value: Any) -> None:  # noqa: ANN401 - ctypes
-        """Write an entry."""
-        with self.map(name, type(key), type(value)) as written:
+    def write_entry(self, name: str, key: object, value: object) -> None:
+        """Write an entry; key and value are of ctypes."""
+        with self.open_map(name, type(key), type(value)) as written:
             written.write(key, value)
 
 
@@ -182,7 +190,7 @@ def director(sessions: int = 1024) -> Iterator[Director]:
         loaded.load()
         made = Director(loaded, socket.if_nametoindex(DEVICE))
         program = ctypes.c_uint32(loaded.program_descriptor(layout.AGEING_PROGRAM))
-        made.write("ageing", ctypes.c_uint32(0), program)
+        made.write_entry("ageing", ctypes.c_uint32(0), program)
         made.declare_device()
-        made.set()
+        made.configure()
         yield made

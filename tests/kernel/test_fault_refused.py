@@ -6,6 +6,7 @@ import errno
 import itertools
 import os
 import resource
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -86,7 +87,7 @@ def test_too_few_descriptors(stage: Stage, name: str) -> None:
         before = case.look()
         for descriptors in itertools.count(FIRST_DESCRIPTORS):
             with told(f"{descriptors} descriptors"):
-                ending = case.run(prelude=lambda most=descriptors: limit_descriptors(most))  # type: ignore[misc]
+                ending = case.run(prelude=partial(limit_descriptors, descriptors))
                 if ending.exit_code == SUCCEEDED:
                     break
                 check_refused(case, before, ending, errno.EMFILE)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from meshaccel.accelerators.ipvs_bpf.explanation import explain, lines
-from meshaccel.accelerators.ipvs_bpf.exposition import render
 from meshaccel.accelerators.ipvs_bpf.layout import PROGRAMS, ProgramMode
+from meshaccel.accelerators.ipvs_bpf.metrics import render
 from meshaccel.accelerators.ipvs_bpf.observe import observe_loaded
 from meshaccel.accelerators.ipvs_bpf.status import status, status_lines
 from meshaccel.errors import ApplyFailed, InvalidInput, NotOurs
@@ -180,6 +180,42 @@ def test_somebody_else_s_filters_stay_and_one_in_our_place_is_named(own: Directo
     assert isinstance(caught.value.__cause__, NotOurs)
     assert caught.value.undo_errors == ()
     assert set(filters(own).values()) == {0}
+
+
+def test_a_device_where_somebody_has_the_place_of_clsact_stays_native_and_is_named(own: Director) -> None:
+    own.services.append(
+        WEB._replace(address="10.96.0.4", servers=(WEB.servers[0]._replace(address="10.9.0.7"),))
+    )
+    own.call("tc", "qdisc", "add", "dev", "tun", "ingress")
+    own.call("tc", "filter", "add", "dev", "tun", "ingress", "prio", "5", *SOMEBODY_S)
+    result = own.converge()
+    assert result.notes == (
+        "the device tun stays native: the qdisc ingress of somebody else has the place of clsact",
+    )
+    assert result.native == {"tcp 10.96.0.4:80": "the way to 10.9.0.7 is tun, which is left out"}
+    assert filters(own) == {"c0": 2, "c1": 2, "br0": 2, "p0": 1, "p1": 2, "tun": 0}
+    assert not own.converge().changed
+    with own.inside():
+        shown = status_lines(status(own.node))
+    assert "  native device tun  the qdisc ingress of somebody else has the place of clsact" in shown
+    assert "u32" in own.call("tc", "filter", "show", "dev", "tun", "ingress")
+    own.call("tc", "qdisc", "del", "dev", "tun", "ingress")
+    own.converge()
+    assert filters(own)["tun"] == 2
+    assert len(loaded(own).services) == 3
+    own.call("tc", "qdisc", "del", "dev", "tun", "clsact")
+    own.call("tc", "qdisc", "add", "dev", "tun", "ingress")
+    assert "ipvs_bpf.set_mode" not in {action.kind for action in own.converge().actions}
+    assert len(loaded(own).services) == 2
+    assert not own.converge().changed
+
+
+def test_where_others_have_the_place_at_every_device_nothing_is_changed(own: Director) -> None:
+    for name in DEVICES:
+        own.call("tc", "qdisc", "add", "dev", name, "ingress")
+    with pytest.raises(NotOurs, match=r"c0: the qdisc ingress .* tun: the qdisc ingress"):
+        own.converge()
+    assert remains(own) == []
 
 
 def test_a_failure_at_any_action_leaves_the_node_native(own: Director) -> None:

@@ -45,11 +45,12 @@ table inet count {{
 
 @dataclass(frozen=True)
 class Programs:
-    """Descriptors of two loads of our program, and the pin of somebody else's."""
+    """Descriptors of two loads of our program, the pin of somebody else's, and of ours."""
 
     first: int
     second: int
     foreign: Path
+    ours: Path
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +62,7 @@ def programs() -> Iterator[Programs]:
             stack.enter_context(ownership.opened(str(bpffs / load / "meshaccel_test")))
             for load in ("first", "second")
         )
-        yield Programs(first, second, bpffs / "first" / "foreign")
+        yield Programs(first, second, bpffs / "first" / "foreign", bpffs / "first" / "meshaccel_test")
 
 
 @pytest.fixture
@@ -194,6 +195,34 @@ def test_somebody_else_at_our_priority_is_named_and_stays(
     assert not traffic_control.remove_clsact_if_empty(device)
 
 
+def test_a_program_of_our_name_elsewhere_is_not_ours(device: int, programs: Programs) -> None:
+    """As somebody hangs it up by hand."""
+    traffic_control.add_clsact(device)
+    for place in (["prio", "5", "handle", "1"], ["prio", str(PRIORITY), "handle", "2"]):
+        tc(
+            "filter",
+            "add",
+            "dev",
+            DEVICE,
+            "ingress",
+            *place,
+            "bpf",
+            "da",
+            "object-pinned",
+            str(programs.ours),
+        )
+    hook = traffic_control.observe(device)
+    assert hook.ingress is None
+    assert [described.split(" bpf ")[0] for described in hook.foreign] == [
+        "ingress priority 5",
+        f"ingress priority {PRIORITY}",
+    ]
+    with pytest.raises(NotOurs):
+        traffic_control.attach(device, Direction.INGRESS, programs.first)
+    traffic_control.detach(device, Direction.INGRESS)
+    assert len(traffic_control.observe(device).foreign) == 2
+
+
 def test_filters_of_others_are_described(device: int, programs: Programs) -> None:
     tc("qdisc", "add", "dev", DEVICE, "clsact")
     tc("filter", "add", "dev", DEVICE, "egress", "prio", "5", *EVERYTHING)
@@ -210,7 +239,7 @@ def test_another_qdisc_at_its_place_is_named_and_stays(device: int) -> None:
     tc("qdisc", "add", "dev", DEVICE, "ingress")
     tc("filter", "add", "dev", DEVICE, "ingress", "prio", "5", *EVERYTHING)
     assert traffic_control.observe(device) == Hook(
-        clsact=False, foreign=("qdisc ingress", "ingress priority 5 u32")
+        clsact=False, foreign=("qdisc ingress", "ingress priority 5 u32"), occupant="qdisc ingress"
     )
     with pytest.raises(NotOurs, match="the qdisc ingress"):
         traffic_control.add_clsact(device)

@@ -6,6 +6,10 @@ import ipaddress
 import socket
 import struct
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 ETHERNET_LENGTH = 14
 ETHERTYPES = {4: 0x0800, 6: 0x86DD}
@@ -14,6 +18,7 @@ IPV4_LENGTH = 20
 IPV6_LENGTH = 40
 FRAGMENT_LENGTH = 8
 IPV6_FRAGMENT = 44
+IPV6_HOP_OPTIONS, IPV6_ROUTING, IPV6_DESTINATION_OPTIONS = 0, 43, 60
 TCP_LENGTH = 20
 UDP_LENGTH = 8
 ICMP_LENGTH = 8
@@ -57,7 +62,7 @@ class Packet:
         """4 or 6."""
         return 6 if ":" in self.source else 4
 
-    def turned(self, **changes: object) -> Packet:
+    def turned(self, **changes: Any) -> Packet:
         """Return the packet that goes the other way."""
         other = replace(
             self,
@@ -66,7 +71,7 @@ class Packet:
             source_port=self.destination_port,
             destination_port=self.source_port,
         )
-        return replace(other, **changes)  # type: ignore[arg-type]
+        return replace(other, **changes)
 
     def transport(self) -> bytes:
         """Return the bytes behind IP's header."""
@@ -118,6 +123,26 @@ def ip_header(
     return head[:10] + struct.pack("!H", checksum(head)) + head[12:]
 
 
+def with_options(packet: Packet, options: bytes) -> bytes:
+    """Return the frame of an IPv4 packet with options (RFC 791, 3.1), of a length that four divides."""
+    data = packet.transport()
+    head = bytearray(ip_header(packet, len(options) + len(data), packet.protocol)[:IPV4_LENGTH] + options)
+    head[0] = 0x40 | len(head) // 4
+    head[10:12] = bytes(2)
+    head[10:12] = struct.pack("!H", checksum(bytes(head)))
+    return framed(4, bytes(head) + data)
+
+
+def with_extensions(packet: Packet, extensions: Sequence[tuple[int, int]]) -> bytes:
+    """Return the frame of an IPv6 packet with extension headers (RFC 8200, 4): kind and length in bytes."""
+    data, following = packet.transport(), packet.protocol
+    for kind, length in reversed(extensions):
+        # What they hold is padding, but for a routing header's type and segments left: 0, 0.
+        data = struct.pack("!BBBB", following, length // 8 - 1, 1, length - 4) + bytes(length - 4) + data
+        following = kind
+    return framed(6, ip_header(packet, len(data), following) + data)
+
+
 def fragment_frame(packet: Packet, data: bytes, offset: int, more: bool, identification: int) -> bytes:
     """Return the frame of one fragment (RFC 791, 3.1; RFC 8200, 4.5)."""
     if packet.version == 6:
@@ -128,11 +153,20 @@ def fragment_frame(packet: Packet, data: bytes, offset: int, more: bool, identif
     return framed(4, ip_header(packet, len(data), packet.protocol, field, identification) + data)
 
 
-def error_about(packet: Packet, sender: str, receiver: str) -> bytes:
-    """Return the frame of an ICMP error, port unreachable, about a packet."""
-    about = packet.frame()[ETHERNET_LENGTH:]
+def error_about(
+    packet: Packet,
+    sender: str,
+    receiver: str,
+    kind: tuple[int, int] | None = None,
+    frame: bytes | None = None,
+) -> bytes:
+    """Return the frame of an ICMP error about a packet, or about another `frame` of it.
+
+    Its `kind` is type and code; left open: port unreachable.
+    """
+    about = (frame or packet.frame())[ETHERNET_LENGTH:]
     protocol = ICMP[packet.version]
-    message = struct.pack("!BBHI", *PORT_UNREACHABLE[packet.version], 0, 0) + about
+    message = struct.pack("!BBHI", *(kind or PORT_UNREACHABLE[packet.version]), 0, 0) + about
     pseudo = pseudo_header(sender, receiver, protocol, message) if packet.version == 6 else b""
     outer = replace(packet, source=sender, destination=receiver)
     message = with_checksum(message, protocol, pseudo)
@@ -222,11 +256,15 @@ def split(packet: bytes, version: int) -> tuple[bytes, bytes, int, int]:
     """Return header, contents, protocol and hops that are left; raises ChecksumError."""
     if version == 6:
         length, protocol, hops = struct.unpack_from("!HBB", packet, 4)
-        return packet[:IPV6_LENGTH], packet[IPV6_LENGTH : IPV6_LENGTH + length], protocol, hops
+        data = packet[IPV6_LENGTH : IPV6_LENGTH + length]
+        while protocol in (IPV6_HOP_OPTIONS, IPV6_DESTINATION_OPTIONS):
+            protocol, data = data[0], data[8 + 8 * data[1] :]
+        return packet[:IPV6_LENGTH], data, protocol, hops
     length, hops, protocol = struct.unpack_from("!2xH4xBB", packet)
-    if checksum(packet[:IPV4_LENGTH]):
+    header = 4 * (packet[0] & 0xF)
+    if checksum(packet[:header]):
         raise ChecksumError("that of the IPv4 header")
-    return packet[:IPV4_LENGTH], packet[IPV4_LENGTH:length], protocol, hops
+    return packet[:header], packet[header:length], protocol, hops
 
 
 def addresses_of(head: bytes, version: int) -> tuple[str, str]:

@@ -16,6 +16,7 @@ LARGEST_PACKET = 65536
 CONTEXT_SIZE = 192
 MARK_AT = 8
 DEVICE_AT = 40
+SEGMENT_AT = 176
 
 
 class _Options(ctypes.Structure):
@@ -49,14 +50,16 @@ class Outcome:
     mark: int
 
 
-def run_program(program: int, frame: bytes, *, mark: int = 0, device: int = 0) -> Outcome:
+def run_program(program: int, frame: bytes, *, mark: int = 0, device: int = 0, segment: int = 0) -> Outcome:
     """Run a program, by its descriptor, on a frame with a mark at a device of this network namespace.
 
+    ``segment`` is its gso_size: how much of it goes into each of the packets that it is to be cut into.
     Raises OSError.
     """
     context = bytearray(CONTEXT_SIZE)
     context[MARK_AT : MARK_AT + 4] = mark.to_bytes(4, "little")
     context[DEVICE_AT : DEVICE_AT + 4] = device.to_bytes(4, "little")
+    context[SEGMENT_AT : SEGMENT_AT + 4] = segment.to_bytes(4, "little")
     data_in = ctypes.create_string_buffer(frame, len(frame))
     data_out = ctypes.create_string_buffer(LARGEST_PACKET)
     context_in = ctypes.create_string_buffer(bytes(context), CONTEXT_SIZE)

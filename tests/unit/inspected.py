@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from meshaccel.accelerators.sockops.explanation.model import Connection, End, Program
 from meshaccel.accelerators.sockops.explanation.words import MessageReason, Reason, Status
@@ -45,7 +46,7 @@ def tracked(
     )
 
 
-def inspected(local: Address, remote: Address, **changes: object) -> InspectedSocket:
+def inspected(local: Address, remote: Address, **changes: Any) -> InspectedSocket:
     """Return an idle socket; `changes` replace parts of it."""
     idle = InspectedSocket(
         cookie=local.port,
@@ -77,16 +78,16 @@ def inspected(local: Address, remote: Address, **changes: object) -> InspectedSo
         in_socket_map=False,
         state=None,
     )
-    return replace(idle, **changes)  # type: ignore[arg-type]
+    return replace(idle, **changes)
 
 
-def client_socket(**changes: object) -> InspectedSocket:
+def client_socket(**changes: Any) -> InspectedSocket:
     """Return the end that connected, of which the kernel has counted the SYN as acknowledged."""
     sequences = {"receive_sequence": SERVER_FIRST, "send_base_sequence": CLIENT_FIRST - 1}
     return inspected(CLIENT, SERVER, **{**sequences, **changes})
 
 
-def server_socket(**changes: object) -> InspectedSocket:
+def server_socket(**changes: Any) -> InspectedSocket:
     """Return the end that was accepted."""
     sequences = {"receive_sequence": CLIENT_FIRST, "send_base_sequence": SERVER_FIRST}
     return inspected(SERVER, CLIENT, **{**sequences, **changes})
@@ -111,7 +112,7 @@ def end(socket: InspectedSocket, name: str, *, mode: Mode = Mode.ON, opted_in: b
     return End(socket, name, policy, (Program(socket.local.port, name),))
 
 
-def connection(client: TrackedState | None, server: TrackedState | None, **changes: object) -> Connection:
+def connection(client: TrackedState | None, server: TrackedState | None, **changes: Any) -> Connection:
     """Return a connection of which sockops remembers this; `changes` are the client socket's."""
     return Connection(
         end(client_socket(state=client, **changes), "envoy"), end(server_socket(state=server), "app")

@@ -1,18 +1,14 @@
 """A director without a kernel: what the handlers of ipvs_bpf do, and what can then be observed.
 
-Each handler is a generator that yields after every step of its work, so that a test can make any action fail
-before it begins, between any two of its steps, and after the last, or have the run killed there. Traffic
-never
-rests: in every pause sessions begin wherever they can, and what would break one is a violation.
+Traffic never rests: in every pause sessions begin wherever they can, and what would break one is a violation.
 """
 
 from __future__ import annotations
 
-import copy
 import errno
 import ipaddress
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from meshaccel.accelerators.ipvs_bpf import kernel_settings, layout, notrack
 from meshaccel.accelerators.ipvs_bpf.layout import Masquerade, ProgramMode
@@ -25,41 +21,28 @@ from meshaccel.accelerators.ipvs_bpf.state import (
     Source,
     Surroundings,
 )
-from meshaccel.bpf.ownership import Bpffs
-from meshaccel.errors import MeshaccelError
-from meshaccel.holds import Hold
 from meshaccel.ipvs.model import AddressKey
 from meshaccel.model import Mode
 from meshaccel.ports import parse_port_range
 from tests.unit.ipvs_bpf_scenarios import DOCUMENT, SERVICES
+from tests.unit.simulated_accelerator import SimulatedAccelerator, Steps, Versions, Work
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Mapping
+    from typing import Self
 
-    from meshaccel.bpf.object_file import ObjectFile
-    from meshaccel.engine import Handler
     from meshaccel.model import Json
 
-    Steps = Iterator[None]
-
 UNKNOWN = Settings(0, 0, 0, 0, 0, 0, 0, 0, 0)
-IMMUTABLE = ("bpffs", "object_file", "hold", "surroundings")
-
-
-class Killed(BaseException):
-    """The process is ended; nothing is undone."""
 
 
 @dataclass
-class Pins:
+class Pins(Versions):
     """What is pinned."""
 
-    digest: str
     maximum_sessions: int
     mode: ProgramMode = ProgramMode.OFF
     settings: Settings = UNKNOWN
-    all_maps: bool = True
-    versions: set[str] = field(default_factory=set)
     devices: dict[int, Source] = field(default_factory=dict)
     services: dict[AddressKey, Masquerade] = field(default_factory=dict)
     networks: set[layout.IpNetwork] = field(default_factory=set)
@@ -68,37 +51,19 @@ class Pins:
     #: Whether ports of conntrack's are reserved since the last off.
     reserved: bool = False
 
-    @property
-    def complete(self) -> bool:
-        return self.all_maps and self.digest in self.versions
-
 
 @dataclass
-class SimulatedDirector:
-    """The whole state of a node; `violations` says which rule an action broke, in words."""
+class SimulatedDirector(SimulatedAccelerator[Pins]):
+    """The whole state of a node."""
 
     surroundings: Surroundings
-    object_file: ObjectFile | None = None
-    bpffs: Bpffs = field(default_factory=lambda: Bpffs(mounted=False))
-    pins: Pins | None = None
     #: By the device's index: the programs at ingress and egress; None where nothing is, clsact alone.
     hooks: dict[int, tuple[Program | None, Program | None]] = field(default_factory=dict)
     table: notrack.Table | None = None
-    files: dict[str, bytes] = field(default_factory=dict)
-    hold: Hold = field(default_factory=Hold)
-    fails_after: int | None = None
-    killed_after: int | None = None
-    violations: list[str] = field(default_factory=list)
 
-    def copy(self) -> SimulatedDirector:
+    def copy(self) -> Self:
         """Return a node of its own in the same state."""
-        return replace(
-            self,
-            pins=copy.deepcopy(self.pins),
-            hooks=dict(self.hooks),
-            files=dict(self.files),
-            violations=list(self.violations),
-        )
+        return replace(super().copy(), hooks=dict(self.hooks))
 
     # ---- what can be seen ----
 
@@ -149,13 +114,10 @@ class SimulatedDirector:
 
     # ---- carrying out ----
 
-    def handlers(self) -> Mapping[str, Handler]:
-        """Return the handlers by kind of action."""
-        generators: dict[str, Callable[[Mapping[str, Json]], Steps]] = {
-            "bpffs.mount": self._mount,
-            "bpffs.unmount": self._unmount,
-            "file.write": self._write_file,
-            "file.remove": self._remove_file,
+    def work_by_kind(self) -> Mapping[str, Work]:
+        """Return what carries out an action, step by step, by its kind."""
+        return {
+            **super().work_by_kind(),
             notrack.KIND: self._nft,
             "ipvs_bpf.load": self._load,
             "ipvs_bpf.unload": self._unload,
@@ -177,30 +139,8 @@ class SimulatedDirector:
             "ipvs_bpf.forget_flows": self._forget_flows,
             "ipvs_bpf.hold": self._hold,
         }
-        return {kind: self._step_by_step(generator) for kind, generator in generators.items()}
 
-    def _step_by_step(self, generator: Callable[[Mapping[str, Json]], Steps]) -> Handler:
-        def handler(arguments: Mapping[str, Json]) -> None:
-            self._between_steps()
-            for _ in generator(arguments):
-                self._between_steps()
-
-        return handler
-
-    def _between_steps(self) -> None:
-        self._carry_traffic()
-        if self.killed_after is not None:
-            self.killed_after -= 1
-            if self.killed_after < 0:
-                raise Killed
-        if self.fails_after is None:
-            return
-        if self.fails_after == 0:
-            self.fails_after = None
-            raise OSError(errno.EIO, "injected")
-        self.fails_after -= 1
-
-    def _carry_traffic(self) -> None:
+    def carry_traffic(self) -> None:
         """Begin a session with each service wherever the programs take it; check those that are alive."""
         pins = self.pins
         if pins is None:
@@ -235,40 +175,7 @@ class SimulatedDirector:
         else:
             pins.sessions.add(index)
 
-    def _require_pins(self) -> Pins:
-        if self.pins is None or not self.bpffs.mounted or not self.pins.all_maps:
-            raise FileNotFoundError(errno.ENOENT, "no such pin")
-        return self.pins
-
-    def _require_object(self, digest: str) -> None:
-        if self.object_file is None or self.object_file.digest != digest:
-            raise FileNotFoundError(errno.ENOENT, f"object {digest} is not installed")
-
-    # ---- files, mounts, nft ----
-
-    def _mount(self, _: Mapping[str, Json]) -> Steps:
-        if not self.bpffs.mounted:
-            self.bpffs = Bpffs(mounted=True, ours=True)
-        yield
-
-    def _unmount(self, _: Mapping[str, Json]) -> Steps:
-        if self.pins is not None:
-            self.violations.append("bpffs unmounted with pins in it")
-        if self.bpffs.ours:
-            self.bpffs = Bpffs(mounted=False)
-        yield
-
-    def _write_file(self, arguments: Mapping[str, Json]) -> Steps:
-        self.files[arguments["path"]] = arguments["text"].encode(errors="surrogateescape")
-        yield
-
-    def _remove_file(self, arguments: Mapping[str, Json]) -> Steps:
-        self.files.pop(arguments["path"], None)
-        yield
-
-    def _hold(self, arguments: Mapping[str, Json]) -> Steps:
-        self.hold = Hold.given(arguments)
-        yield
+    # ---- nft ----
 
     def _nft(self, arguments: Mapping[str, Json]) -> Steps:
         script = arguments["script"]
@@ -283,16 +190,7 @@ class SimulatedDirector:
     # ---- versions ----
 
     def _load(self, arguments: Mapping[str, Json]) -> Steps:
-        digest = arguments["digest"]
-        self._require_object(digest)
-        if not self.bpffs.mounted:
-            raise FileNotFoundError(errno.ENOENT, "no bpffs")
-        self.pins = Pins(digest, arguments["maximum_sessions"], all_maps=False)
-        yield
-        self.pins.all_maps = True
-        yield
-        self.pins.versions.add(digest)
-        yield
+        return self._pin(Pins(arguments["digest"], arguments["maximum_sessions"]))
 
     def _unload(self, _: Mapping[str, Json]) -> Steps:
         if self.pins is None:
@@ -304,29 +202,15 @@ class SimulatedDirector:
         self.pins = None
         yield
 
-    def _load_programs(self, arguments: Mapping[str, Json]) -> Steps:
-        self._require_object(arguments["digest"])
-        yield
-        self._require_pins().versions.add(arguments["digest"])
-        yield
-
     def _run_version(self, arguments: Mapping[str, Json]) -> Steps:
-        pins = self._require_pins()
-        if arguments["digest"] not in pins.versions:
-            raise FileNotFoundError(errno.ENOENT, "its programs are not pinned")
-        pins.digest = arguments["digest"]
+        self._require_programs(arguments["digest"]).digest = arguments["digest"]
         yield
 
     def _discard_programs(self, arguments: Mapping[str, Json]) -> Steps:
-        pins, digest = self._require_pins(), arguments["digest"]
+        digest = arguments["digest"]
         if any(program and program.digest == digest for hook in self.hooks.values() for program in hook):
             self.violations.append(f"version {digest} discarded while it is attached")
-        if pins.digest != digest:
-            pins.versions.discard(digest)
-        yield
-
-    def _cannot_reload(self, arguments: Mapping[str, Json]) -> NoReturn:
-        raise MeshaccelError(wanted="what was loaded", found=arguments["reason"], remedy="run again")
+        return super()._discard_programs(arguments)
 
     # ---- tables ----
 

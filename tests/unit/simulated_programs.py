@@ -193,7 +193,7 @@ def below(pins: Mapping[str, Any], directory: str) -> dict[str, Any]:
     return {path[len(prefix) :]: pinned for path, pinned in pins.items() if path.startswith(prefix)}
 
 
-def wish(version: int = 0, cgroups: tuple[int, ...] = (), **settings: Any) -> Wish:  # noqa: ANN401  any option
+def wish(version: int = 0, cgroups: tuple[int, ...] = (), **settings: Any) -> Wish:
     """Return a wish that is fulfilled by a version of the object."""
     desired = parse({**RAW, **settings, "cgroups": [CGROUPS[number] for number in cgroups]}, PATHS)
     return Wish(desired, VERSIONS[version], cgroups)

@@ -3,63 +3,45 @@
 from __future__ import annotations
 
 import copy
-import errno
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from meshaccel.accelerators.sockops.relays.desired import Relay, parse_relay
 from meshaccel.accelerators.sockops.relays.observe import Loaded, Observed
-from meshaccel.bpf.object_file import ObjectFile
-from meshaccel.errors import MeshaccelError
+from tests.unit.simulated_accelerator import SimulatedPrograms, Steps, Versions, Work
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-    from typing import NoReturn
+    from collections.abc import Mapping
+    from typing import Self
 
-    from meshaccel.engine import Handler
     from meshaccel.model import Json
-
-    Steps = Iterator[None]
-
-OBJECT_PATH = "/lib/sockops_relay.bpf.o"
 
 
 @dataclass
-class Pins:
+class Pins(Versions):
     """What is pinned. A link is the version of the program that it links."""
 
-    digest: str
-    all_maps: bool = True
-    versions: set[str] = field(default_factory=set)
     links: dict[int, str] = field(default_factory=dict)
     relays: set[Relay] = field(default_factory=set)
 
-    @property
-    def usable(self) -> bool:
-        return self.all_maps and self.digest in self.versions
-
 
 @dataclass
-class SimulatedRelays:
-    """A node's relays. The run fails once, after `fails_after` steps of work."""
+class SimulatedRelays(SimulatedPrograms[Pins]):
+    """A node's relays."""
 
-    installed: str | None
-    pins: Pins | None = None
-    fails_after: int | None = None
-
-    def copy(self) -> SimulatedRelays:
+    def copy(self) -> Self:
         """Return another in the same state."""
         return copy.deepcopy(self)
 
     def observe(self) -> Observed:
         """Return what a look at this node says."""
-        return Observed(self._loaded(), ObjectFile(OBJECT_PATH, self.installed) if self.installed else None)
+        return Observed(self._loaded(), self.object_file)
 
     def _loaded(self) -> Loaded | None:
         pins = self.pins
         if pins is None:
             return None
-        if not pins.usable:
+        if not pins.complete:
             return Loaded(usable=False)
         whole = frozenset(found for found, version in pins.links.items() if version == pins.digest)
         return Loaded(
@@ -71,53 +53,22 @@ class SimulatedRelays:
             stale_versions=tuple(sorted(pins.versions - {pins.digest})),
         )
 
-    def handlers(self) -> Mapping[str, Handler]:
-        """Return the handlers by kind of action."""
-        generators: dict[str, Callable[[Mapping[str, Json]], Steps]] = {
+    def work_by_kind(self) -> Mapping[str, Work]:
+        """Return what carries out an action, step by step, by its kind."""
+        return {
             "sockops.relays_load": self._load,
             "sockops.relays_unload": self._unload,
             "sockops.relays_load_programs": self._load_programs,
             "sockops.relays_switch": self._switch,
-            "sockops.relays_discard": self._discard,
+            "sockops.relays_discard": self._discard_programs,
             "sockops.relays_attach": self._attach,
             "sockops.relays_detach": self._detach,
             "sockops.relays_write": self._write,
             "sockops.cannot_reload": self._cannot_reload,
         }
-        return {kind: self._step_by_step(generator) for kind, generator in generators.items()}
-
-    def _step_by_step(self, generator: Callable[[Mapping[str, Json]], Steps]) -> Handler:
-        def handler(arguments: Mapping[str, Json]) -> None:
-            self._between_steps()
-            for _ in generator(arguments):
-                self._between_steps()
-
-        return handler
-
-    def _between_steps(self) -> None:
-        if self.fails_after is None:
-            return
-        if self.fails_after == 0:
-            self.fails_after = None
-            raise OSError(errno.EIO, "injected")
-        self.fails_after -= 1
-
-    def _require_pins(self) -> Pins:
-        if self.pins is None or not self.pins.all_maps:
-            raise FileNotFoundError(errno.ENOENT, "no such pin")
-        return self.pins
-
-    def _require_object(self, digest: str) -> None:
-        if self.installed != digest:
-            raise FileNotFoundError(errno.ENOENT, f"object {digest} is not installed")
 
     def _load(self, arguments: Mapping[str, Json]) -> Steps:
-        self._require_object(arguments["digest"])
-        self.pins = Pins(arguments["digest"], all_maps=False)
-        yield
-        self.pins.all_maps = True
-        self.pins.versions.add(arguments["digest"])
-        yield
+        return self._pin(Pins(arguments["digest"]))
 
     def _unload(self, _: Mapping[str, Json]) -> Steps:
         if self.pins is not None:
@@ -127,26 +78,14 @@ class SimulatedRelays:
             yield
         self.pins = None
 
-    def _load_programs(self, arguments: Mapping[str, Json]) -> Steps:
-        self._require_object(arguments["digest"])
-        self._require_pins().versions.add(arguments["digest"])
-        yield
-
     def _switch(self, arguments: Mapping[str, Json]) -> Steps:
-        pins, digest = self._require_pins(), arguments["digest"]
-        if digest not in pins.versions:
-            raise FileNotFoundError(errno.ENOENT, f"programs {digest} are not pinned")
+        digest = arguments["digest"]
+        pins = self._require_programs(digest)
         pins.digest = digest
         yield
         for identifier in pins.links:
             pins.links[identifier] = digest
             yield
-
-    def _discard(self, arguments: Mapping[str, Json]) -> Steps:
-        pins = self._require_pins()
-        if arguments["digest"] != pins.digest:
-            pins.versions.discard(arguments["digest"])
-        yield
 
     def _attach(self, arguments: Mapping[str, Json]) -> Steps:
         pins = self._require_pins()
@@ -163,6 +102,3 @@ class SimulatedRelays:
         yield
         pins.relays |= wished
         yield
-
-    def _cannot_reload(self, arguments: Mapping[str, Json]) -> NoReturn:
-        raise MeshaccelError(wanted="what was loaded", found=arguments["reason"], remedy="run again")

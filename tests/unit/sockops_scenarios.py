@@ -21,7 +21,7 @@ from meshaccel.holds import Hold
 from meshaccel.model import Mode
 from meshaccel.paths import NodePaths
 from meshaccel.ports import PortRange
-from tests.unit.simulated_node import KernelPolicy, Link, Pins, SimulatedNode
+from tests.unit.simulated_sockops import KernelPolicy, Link, Pins, SimulatedNode
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -162,7 +162,9 @@ def test_axis_is_logarithmic() -> None:
 def test_charts_stay_within_their_frame() -> None:
     found = results()
     for chart in (percentile_chart(found.workloads[0].after), ratio_chart(found.workloads, "qps")):
-        _, _, width, height = re.search(r'viewBox="([\d. ]+)"', chart)[1].split()  # type: ignore[index]
+        view = re.search(r'viewBox="([\d. ]+)"', chart)
+        assert view is not None
+        _, _, width, height = view[1].split()
         for x, y in re.findall(r'cx="([\d.-]+)" cy="([\d.-]+)"', chart):
             assert 0 <= float(x) <= float(width)
             assert 0 <= float(y) <= float(height)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
@@ -18,6 +20,8 @@ from tests.support.accelerator import node_paths
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from meshaccel.system import netlink
 
 TABLE = """IP Virtual Server version 1.2.1 (size=4096)
 Prot LocalAddress:Port Scheduler Flags
@@ -187,6 +191,70 @@ def test_a_command_that_cannot_be_started_is_told_and_tried_again(
     follower.run_if_due(clock.now)
     assert "no such command" in capsys.readouterr().err
     assert clock.now < follower.next_run <= clock.now + follow.AGAIN_SECONDS
+
+
+def test_looks_at_a_large_table_take_a_twentieth_of_one_cpu(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[float] = []
+
+    def slow_digest() -> int:
+        looks.append(clock.now)
+        clock.now += 0.5
+        return 1
+
+    monkeypatch.setattr(follow, "table_digest", slow_digest)
+    follower = Follower(["meshaccel"])
+    follower.look(clock.now)
+    for _ in range(100):
+        clock.now += 1.0
+        follower.look(clock.now)
+    assert 0.5 * len(looks) <= 0.05 * (clock.now - looks[0]) + 0.5
+
+
+class Source:
+    """Something that tells of events: of none, or of one that cannot be read."""
+
+    def __init__(self, *, tells: bool = True, error: OSError | None = None) -> None:
+        self.ours, self.others = socket.socketpair()
+        self.tells, self.error = tells, error
+        self.others.send(b"event")
+
+    def fileno(self) -> int:
+        return self.ours.fileno()
+
+    def wait(self, _: float) -> bool:
+        if self.error is not None:
+            raise self.error
+        return self.tells
+
+    def close(self) -> None:
+        self.ours.close()
+        self.others.close()
+
+
+@pytest.mark.parametrize(("tells", "runs"), [(True, [ONCE]), (False, [])])
+def test_an_event_is_a_reason_to_run_and_a_socket_without_one_is_none(
+    clock: Clock, tells: bool, runs: list[list[str]]
+) -> None:
+    follower = Follower(["meshaccel"])
+    clock.pass_time(follower, 10)
+    clock.run.clear()
+    with contextlib.closing(Source(tells=tells)) as source:
+        follow.step(follower, [cast("netlink.Events", source)])
+    clock.pass_time(follower, 5)
+    assert clock.run == runs
+
+
+def test_an_error_is_told_and_ends_nothing(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    follower = Follower(["meshaccel"])
+    with contextlib.closing(Source(error=OSError(5, "injected"))) as source:
+        follow.step(follower, [cast("netlink.Events", source)])
+    assert "injected" in capsys.readouterr().err
+    assert len(clock.run) == 1, "what is due is done all the same"
 
 
 def test_the_digest_is_of_what_services_and_servers_there_are(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -13,8 +13,11 @@ from meshaccel.accelerators.ipvs_bpf.selection import Selection, select
 from meshaccel.accelerators.ipvs_bpf.state import Surroundings
 from meshaccel.errors import InvalidInput
 
+if TYPE_CHECKING:
+    from meshaccel.model import Json
 
-def wish(**raw: Any) -> Desired:  # noqa: ANN401 - of the role's variables
+
+def wish(**raw: Json) -> Desired:
     """Return a wish that follows kube-proxy."""
     return parse({"mode": "bpf", "follow": "kube_proxy", **raw})
 

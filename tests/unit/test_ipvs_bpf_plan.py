@@ -32,7 +32,8 @@ from tests.unit.ipvs_bpf_scenarios import (
     resolved,
     wish,
 )
-from tests.unit.simulated_director import Killed, SimulatedDirector
+from tests.unit.simulated_accelerator import Killed
+from tests.unit.simulated_director import SimulatedDirector
 
 if TYPE_CHECKING:
     from meshaccel.accelerators.ipvs_bpf.desired import Desired
@@ -80,7 +81,7 @@ def converge(node: SimulatedDirector, desired: Desired) -> engine.Outcome[Observ
 
 def director(desired: Desired | None = None, surroundings: Surroundings = AROUNDS[0]) -> SimulatedDirector:
     """Return a node, converged to a wish if one is given."""
-    node = SimulatedDirector(surroundings, FIRST)
+    node = SimulatedDirector(surroundings, object_file=FIRST)
     if desired is not None:
         converge(node, desired)
     assert node.violations == []
@@ -238,7 +239,7 @@ def test_a_device_that_goes_meanwhile_is_the_next_run_s() -> None:
 
 
 def test_somebody_else_s_bpffs_and_clsact_stay() -> None:
-    node = SimulatedDirector(AROUNDS[0], FIRST, bpffs=Bpffs(mounted=True))
+    node = SimulatedDirector(AROUNDS[0], object_file=FIRST, bpffs=Bpffs(mounted=True))
     node.hooks[PODS.index] = (None, None)
     assert kinds(plan(node, ABSENT)) == []
     converge(node, BPF)

@@ -44,7 +44,6 @@ if TYPE_CHECKING:
 
     from meshaccel.model import Json
 
-OF_A_MARK = WEB._replace(firewall_mark=7, protocol=None, address=None, port=None)
 PART_OF_BOND = "its packets are those of the bond that it is a part of"
 TAKEN = {
     AddressKey("tcp", "10.96.0.1", 80),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -16,7 +17,12 @@ from meshaccel.ipvs.plan import make_plan
 from meshaccel.paths import NodePaths
 from tests.unit.simulated_table import SCHEDULERS, SimulatedNode
 
-WEB = {"address": "10.0.0.1", "port": 80, "scheduler": "rr", "servers": ["10.1.0.1:80", "10.1.0.2:80"]}
+WEB: dict[str, Any] = {
+    "address": "10.0.0.1",
+    "port": 80,
+    "scheduler": "rr",
+    "servers": ["10.1.0.1:80", "10.1.0.2:80"],
+}
 NAMES = {"address": "10.0.0.2", "port": 53, "protocol": "udp", "scheduler": "rr", "servers": ["10.1.0.3:53"]}
 ABSENT = Desired(present=False)
 
@@ -61,7 +67,7 @@ def test_the_module_is_loaded_when_it_is_not_there_yet() -> None:
             ["set 10.1.0.2:80 of tcp 10.0.0.1:80 to masquerade, weight 3"],
         ),
         (
-            {"servers": [*WEB["servers"], "10.1.0.9:80"]},  # type: ignore[misc]
+            {"servers": [*WEB["servers"], "10.1.0.9:80"]},
             ["add 10.1.0.9:80 to tcp 10.0.0.1:80"],
         ),
         (

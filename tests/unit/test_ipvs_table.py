@@ -11,7 +11,7 @@ from pyroute2.netlink import NLM_F_ACK, NLM_F_REQUEST
 from pyroute2.netlink.exceptions import NetlinkError
 
 from meshaccel.errors import Unsupported
-from meshaccel.ipvs import interface, listing, messages, module, table
+from meshaccel.ipvs import interface, kernel_module, listing, messages, table
 from meshaccel.ipvs.desired import Desired, parse
 from meshaccel.ipvs.entries import parse_services
 from meshaccel.ipvs.model import AddressKey, MarkKey, RealServer, VirtualService
@@ -24,23 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 #: Of Linux 6.1, by services of every kind.
-LISTING = """\
-IP Virtual Server version 1.2.1 (size=4096)
-Prot LocalAddress:Port Scheduler Flags
-  -> RemoteAddress:Port Forward Weight ActiveConn InActConn
-UDP  0A000001:13C4 wlc  persistent 15000 FFFFFFFF
-UDP  0A000001:0035 rr ops 
-SCTP  0A000001:0063 mh  
-  -> 0A010003:0063      Route   1      0          0         
-UDP  [fd00:0000:0000:0000:0000:0000:0000:0001]:0035 sh persistent 75000 40000000
-  -> [fd00:0000:0000:0000:0000:0000:0000:0002]:0035      Masq    1      0          7         
-TCP  0A000001:0050 rr  
-  -> 0A010002:0050      Tunnel  1      0          0         
-  -> 0A010001:1F90      Masq    3      5          2         
-FWM  00000007 wlc 
-FWM  00000007 wlc persistent 25000 FFFFFFFF
-  -> 0A010009:0000      Masq    1      0          0         
-"""  # noqa: W291
+LISTING = (Path(__file__).parent / "recorded" / "proc-net-ip_vs.txt").read_text()
 ENTRIES: list[dict[str, Any]] = [
     {"address": "10.0.0.1", "port": 80, "scheduler": "rr", "servers": ["10.1.0.1:8080", "10.1.0.2"]},
     {"address": "fd00::1", "port": 53, "protocol": "udp", "scheduler": "sh", "flags": ["sh-port", "ops"]},
@@ -84,7 +68,7 @@ class SentMessages:
     def close(self) -> None:
         pass
 
-    def nlm_request(self, message: Any, msg_type: int, msg_flags: int) -> Iterator[object]:  # noqa: ANN401
+    def nlm_request(self, message: messages.Message, msg_type: int, msg_flags: int) -> Iterator[object]:
         assert (msg_type, msg_flags) == (self.prid, NLM_F_REQUEST | NLM_F_ACK)
         message.encode()
         # Behind the headers of netlink and of generic netlink.
@@ -202,7 +186,7 @@ def unloaded(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
         commands.append(command)
         return ""
 
-    monkeypatch.setattr(module, "loaded", lambda: False)
+    monkeypatch.setattr(kernel_module, "loaded", lambda: False)
     monkeypatch.setattr(tools, "run", run)
     return commands
 
@@ -219,7 +203,7 @@ def test_a_kernel_that_cannot_have_the_module_is_told(
     unloaded: list[list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(Unsupported, match="found no /proc/net/ip_vs after modprobe ip_vs"):
-        module.ensure()
+        kernel_module.ensure()
     assert unloaded == [["modprobe", "ip_vs"]]
 
     def missing(*_: object, **__: object) -> str:
@@ -233,9 +217,9 @@ def test_a_kernel_that_cannot_have_the_module_is_told(
 def test_schedulers_are_those_that_modules_are_listed_of(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "MODULES", str(tmp_path))
+    monkeypatch.setattr(kernel_module, "MODULES", str(tmp_path))
     monkeypatch.setattr(os, "uname", lambda: type("uname", (), {"release": "6.1"}))
-    assert module.schedulers() is None
+    assert kernel_module.schedulers() is None
     (tmp_path / "6.1").mkdir()
     directory = "kernel/net/netfilter/ipvs"
     (tmp_path / "6.1/modules.dep").write_text(
@@ -243,7 +227,7 @@ def test_schedulers_are_those_that_modules_are_listed_of(
         f"{directory}/ip_vs_mh.ko.zst:\n{directory}/ip_vs_ftp.ko:\n"
     )
     (tmp_path / "6.1/modules.builtin").write_text(f"{directory}/ip_vs_wlc.ko\n")
-    assert module.schedulers() == frozenset({"rr", "mh", "wlc"})
+    assert kernel_module.schedulers() == frozenset({"rr", "mh", "wlc"})
 
 
 def test_a_service_of_a_mark_is_known_by_its_family() -> None:

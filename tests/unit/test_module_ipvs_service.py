@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from meshaccel import node
-from meshaccel.ipvs import module
+from meshaccel.ipvs import kernel_module
 from meshaccel.ipvs import table as ipvs_table
 from tests.support.accelerator import node_paths
 from tests.support.modules import import_part, load_module, run_module
 from tests.unit.file_tree import file_tree
+from tests.unit.simulated_table import SimulatedTable
 
 if TYPE_CHECKING:
     from meshaccel.paths import NodePaths
@@ -27,36 +28,6 @@ WEB: dict[str, Any] = {
 }
 
 
-class Table:
-    """The table of the module's own classes; stands for what reads it and for what changes it."""
-
-    def __init__(self) -> None:
-        self.services: dict[Any, Any] = {}
-        self.sent = 0
-
-    def __enter__(self) -> Table:  # noqa: PYI034 - the module's import knows no Self
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-    def read(self, _: object = ()) -> tuple[Any, ...]:
-        return tuple(self.services.values())
-
-    def new_service(self, service: Any) -> None:  # noqa: ANN401
-        self.sent += 1
-        self.services[service.key] = service.settings
-
-    def new_server(self, key: object, server: object) -> None:
-        self.sent += 1
-        service = self.services[key]
-        self.services[key] = service._replace(servers=tuple(sorted((*service.servers, server))))
-
-    def delete_service(self, key: object) -> None:
-        self.sent += 1
-        del self.services[key]
-
-
 @pytest.fixture
 def places(tmp_path: Path) -> NodePaths:
     (tmp_path / "node").mkdir()
@@ -64,14 +35,14 @@ def places(tmp_path: Path) -> NodePaths:
 
 
 @pytest.fixture
-def table(places: NodePaths, monkeypatch: pytest.MonkeyPatch) -> Table:
+def table(places: NodePaths, monkeypatch: pytest.MonkeyPatch) -> SimulatedTable:
     """Have the module look at that node, which has IPVS without any service."""
-    made = Table()
+    made = SimulatedTable()
     own = import_part("paths").NodePaths(**vars(places))
     monkeypatch.setattr(load_module(MODULE), "NodePaths", lambda: own)
-    monkeypatch.setattr(import_part("ipvs.module"), "loaded", lambda: True)
-    monkeypatch.setattr(import_part("ipvs.module"), "schedulers", lambda: frozenset({"rr"}))
-    monkeypatch.setattr(import_part("ipvs.table"), "read", made.read)
+    monkeypatch.setattr(import_part("ipvs.kernel_module"), "loaded", lambda: True)
+    monkeypatch.setattr(import_part("ipvs.kernel_module"), "schedulers", lambda: frozenset({"rr"}))
+    monkeypatch.setattr(import_part("ipvs.table"), "read", lambda _: made.read())
     monkeypatch.setattr(import_part("ipvs.messages"), "Kernel", lambda: made)
     return made
 
@@ -80,7 +51,7 @@ def call(*, check_mode: bool = False, **options: object) -> dict[str, Any]:
     return run_module(MODULE, check_mode=check_mode, **options)
 
 
-def test_services_come_stay_and_go(table: Table, places: NodePaths) -> None:
+def test_services_come_stay_and_go(table: SimulatedTable, places: NodePaths) -> None:
     made = call(services=[WEB])
     assert (made["changed"], made["messages"]) == (True, 3)
     assert made["actions"][-1] == {
@@ -96,7 +67,7 @@ def test_services_come_stay_and_go(table: Table, places: NodePaths) -> None:
     assert file_tree(Path(places.configuration)) == {}
 
 
-def test_check_mode_tells_the_same_and_does_nothing(table: Table, places: NodePaths) -> None:
+def test_check_mode_tells_the_same_and_does_nothing(table: SimulatedTable, places: NodePaths) -> None:
     checked = call(check_mode=True, services=[WEB])
     assert (table.sent, checked["messages"], Path(places.configuration).exists()) == (0, 0, False)
     done = call(services=[WEB])
@@ -105,7 +76,9 @@ def test_check_mode_tells_the_same_and_does_nothing(table: Table, places: NodePa
     assert '"tcp 10.0.0.1:80": {' in done["diff"]["after"]
 
 
-def test_bad_entries_are_told_all_at_once_and_nothing_changes(table: Table, places: NodePaths) -> None:
+def test_bad_entries_are_told_all_at_once_and_nothing_changes(
+    table: SimulatedTable, places: NodePaths
+) -> None:
     bad = [{**WEB, "port": 70000 + number} for number in range(100)]
     failed = call(services=[WEB, *bad])
     assert failed["failed"] is True
@@ -114,7 +87,7 @@ def test_bad_entries_are_told_all_at_once_and_nothing_changes(table: Table, plac
 
 
 def test_without_pyroute2_nothing_changes_and_it_is_named(
-    table: Table, places: NodePaths, monkeypatch: pytest.MonkeyPatch
+    table: SimulatedTable, places: NodePaths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # As Python has it for a module that cannot be imported.
     monkeypatch.setitem(sys.modules, import_part("ipvs.messages").__name__, None)
@@ -126,9 +99,9 @@ def test_without_pyroute2_nothing_changes_and_it_is_named(
 def test_of_many_steps_a_plan_of_the_node_tells_the_first(
     places: NodePaths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "loaded", lambda: True)
+    monkeypatch.setattr(kernel_module, "loaded", lambda: True)
     monkeypatch.setattr(ipvs_table, "read", lambda _: ())
-    monkeypatch.setattr(module, "schedulers", lambda: None)
+    monkeypatch.setattr(kernel_module, "schedulers", lambda: None)
     many = [{**WEB, "port": port} for port in range(1, 201)]
     plan = node.plan_node({MODULE: {"services": many}}, places)
     assert plan.roles == ["preflight", MODULE]

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meshaccel.bpf import ownership
-from meshaccel.bpf.ownership import Bpffs, Kind, near, pin_name, pin_path
+from meshaccel.bpf.ownership import Bpffs, Kind, near, pin_name
 from meshaccel.errors import InvalidInput, NotOurs, Unsupported
 from meshaccel.paths import NodePaths
 from meshaccel.system import mounts
@@ -43,13 +43,12 @@ def test_every_path_of_plain_names_is_ours(parts: list[str]) -> None:
     name = "/".join(parts)
     assert pin_name(PATHS, name) == name
     assert pin_name(PATHS, f"{PATHS.pins}/{name}") == name
-    assert pin_path(PATHS, name) == f"{PATHS.pins}/{name}"
 
 
 @given(st.text(alphabet="ab./\0", max_size=12))
 def test_no_accepted_name_leads_out(name: str) -> None:
     with contextlib.suppress(InvalidInput):
-        path = pin_path(PATHS, name)
+        path = f"{PATHS.pins}/{pin_name(PATHS, name)}"
         assert os.path.normpath(path) == path
         assert path.startswith(PATHS.pins + "/")
 
@@ -73,7 +72,7 @@ def test_no_accepted_name_leads_out(name: str) -> None:
 )
 def test_other_names_are_refused(name: str, found: str) -> None:
     with pytest.raises(InvalidInput) as raised:
-        pin_path(PATHS, name)
+        pin_name(PATHS, name)
     assert found in raised.value.found
     assert PATHS.pins in raised.value.wanted
 

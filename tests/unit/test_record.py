@@ -13,6 +13,7 @@ from meshaccel import engine, record
 from meshaccel.errors import ApplyFailed, Busy, MeshaccelError
 from meshaccel.lock import node_lock
 from meshaccel.model import Action
+from meshaccel.runtime import Desired as RuntimeWish
 from tests.unit.file_tree import file_tree
 
 if TYPE_CHECKING:
@@ -191,3 +192,20 @@ def test_a_damaged_record_reads_as_none_and_is_written_anew(paths: NodePaths, co
     assert record.read(paths) == {}
     Run(paths).recorded()
     assert json.loads(Path(paths.record).read_text())[NAME]["phase"] == record.DONE
+
+
+@pytest.mark.parametrize("present", [True, False])
+@pytest.mark.parametrize("check_mode", [True, False])
+def test_a_wish_is_recorded_while_it_is_on_the_node(
+    paths: NodePaths, *, present: bool, check_mode: bool
+) -> None:
+    asked: list[tuple[RuntimeWish, bool]] = []
+
+    def run(desired: RuntimeWish, *, check_mode: bool, before_action: BeforeAction) -> str:
+        asked.append((desired, check_mode))
+        return Run(paths)(before_action)
+
+    desired = RuntimeWish(present=present)
+    assert record.converge(paths, NAME, desired, run, check_mode=check_mode) == "outcome"
+    assert asked == [(desired, check_mode)]
+    assert (NAME in record.read(paths)) is (present and not check_mode)

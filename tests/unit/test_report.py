@@ -50,8 +50,8 @@ def succeeded(result: Result, **more: Json) -> Module:
 def failed(error: MeshaccelError | OSError) -> dict[str, Json]:
     """Return what a failed module says."""
     module = Module()
-    with pytest.raises(SystemExit) as caught:
-        report.fail(module, error)
+    with pytest.raises(SystemExit) as caught, report.telling_errors(module):
+        raise error
     assert caught.value.code == 1
     return module.results
 
@@ -98,6 +98,13 @@ def test_an_error_of_the_system_is_told_in_its_words() -> None:
     assert failed(PermissionError(13, "not permitted", "/etc/meshaccel")) == {
         "msg": "[Errno 13] not permitted: '/etc/meshaccel'"
     }
+
+
+def test_a_defect_of_ours_is_no_message_but_a_traceback() -> None:
+    module = Module()
+    with pytest.raises(ValueError, match="a defect"), report.telling_errors(module):
+        raise ValueError("a defect")
+    assert module.results == {}
 
 
 def test_a_diff_does_not_depend_on_the_order_of_observation() -> None:

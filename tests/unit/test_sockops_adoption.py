@@ -25,7 +25,7 @@ HOST = bytes(10) + b"\xff\xff\x7f\x00\x00\x01"
 CLIENT_PORT, SERVER_PORT = 40000, 8080
 
 
-def attachment(policy: int, **changes: object) -> Attachment:
+def attachment(policy: int, **changes: Any) -> Attachment:
     """Return an opted-in cgroup."""
     plain = Attachment(
         policy=policy,
@@ -36,7 +36,7 @@ def attachment(policy: int, **changes: object) -> Attachment:
         receive_memory_limit=4194304,
         attached=True,
     )
-    return replace(plain, **changes)  # type: ignore[arg-type]
+    return replace(plain, **changes)
 
 
 ATTACHMENTS = {CLIENT_CGROUP: attachment(1), SERVER_CGROUP: attachment(2)}

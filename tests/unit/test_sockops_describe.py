@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from meshaccel.accelerators.sockops.desired import Desired
     from meshaccel.accelerators.sockops.observe import Observed
     from meshaccel.model import Json
-    from tests.unit.simulated_node import SimulatedNode
+    from tests.unit.simulated_sockops import SimulatedNode
 
 WEB = (PortRange(80, 80), PortRange(8000, 8100))
 

@@ -15,7 +15,7 @@ from meshaccel.errors import InvalidInput, MeshaccelError, Unsupported
 from meshaccel.holds import Hold
 from meshaccel.model import Mode
 from meshaccel.ports import PortRange
-from tests.unit.simulated_node import SimulatedNode
+from tests.unit.simulated_sockops import SimulatedNode
 from tests.unit.sockops_scenarios import (
     ABSENT,
     CGROUPS,

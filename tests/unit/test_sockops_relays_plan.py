@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from meshaccel import engine
 from meshaccel.accelerators.sockops.description import describe, describe_observed
+from meshaccel.accelerators.sockops.desired import Desired
 from meshaccel.accelerators.sockops.observe import Observed
 from meshaccel.accelerators.sockops.plan import make_plan
 from meshaccel.accelerators.sockops.relays import observe as relays_observe
@@ -18,7 +19,7 @@ from meshaccel.accelerators.sockops.relays.plan import Wish, make_changes
 from meshaccel.bpf.object_file import ObjectFile
 from meshaccel.errors import ApplyFailed, Unsupported
 from meshaccel.model import Mode, Plan
-from tests.unit.simulated_relays import OBJECT_PATH, Pins, SimulatedRelays
+from tests.unit.simulated_relays import Pins, SimulatedRelays
 from tests.unit.sockops_scenarios import (
     ABSENT,
     CGROUPS,
@@ -39,6 +40,7 @@ RELAYS = tuple(
 )
 PLACES = {identifier: path for path, identifier in CGROUPS.items()}
 DIGESTS = (OLD, NEW)
+OBJECTS = tuple(ObjectFile("/lib/sockops_relay.bpf.o", digest) for digest in DIGESTS)
 
 some_relays = st.lists(st.sampled_from(RELAYS), unique=True).map(tuple)
 some_cgroups = st.sets(st.sampled_from(sorted(PLACES))).map(lambda found: {key: PLACES[key] for key in found})
@@ -51,7 +53,7 @@ pinned = st.builds(
     links=st.dictionaries(st.sampled_from(sorted(PLACES)), st.sampled_from(DIGESTS)),
     relays=st.sets(st.sampled_from(RELAYS)),
 )
-simulated = st.builds(SimulatedRelays, installed=st.sampled_from(DIGESTS), pins=st.none() | pinned)
+simulated = st.builds(SimulatedRelays, object_file=st.sampled_from(OBJECTS), pins=st.none() | pinned)
 many = settings(max_examples=300)
 
 
@@ -74,11 +76,12 @@ def test_what_is_wished_is_there_afterwards_and_nothing_else(wish: Wish, relays:
     if not wish.relays:
         assert relays.pins is None
         return
-    assert relays.pins is not None
+    assert relays.object_file is not None
+    installed = relays.object_file.digest
     assert relays.pins == Pins(
-        digest=str(relays.installed),
-        versions={str(relays.installed)},
-        links=dict.fromkeys(wish.cgroups, str(relays.installed)),
+        digest=installed,
+        versions={installed},
+        links=dict.fromkeys(wish.cgroups, installed),
         relays=set(wish.relays),
     )
 
@@ -103,7 +106,8 @@ def test_a_failure_anywhere_is_undone_or_the_error_says_what_is_not(
         # What was broken may be whole now; nothing that was whole is broken.
         assert before.cgroup_ids <= after.cgroup_ids
     else:
-        assert not before.usable or before.digest != relays.installed
+        assert relays.object_file is not None
+        assert not before.usable or before.digest != relays.object_file.digest
 
 
 def failed_undo(plan: Plan, relays: SimulatedRelays) -> tuple[str, ...] | None:
@@ -117,7 +121,7 @@ def failed_undo(plan: Plan, relays: SimulatedRelays) -> tuple[str, ...] | None:
 
 @given(wishes)
 def test_without_an_object_the_error_says_which(wish: Wish) -> None:
-    relays = SimulatedRelays(installed=None)
+    relays = SimulatedRelays(object_file=None)
     if not wish.relays:
         assert plan(wish, relays) == ()
         return
@@ -130,7 +134,7 @@ def test_without_an_object_the_error_says_which(wish: Wish) -> None:
 
 def observed(scenario: Scenario, loaded: relays_observe.Loaded | None) -> Observed:
     """Return what a scenario shows, with this much of relays loaded."""
-    found = relays_observe.Observed(loaded, ObjectFile(OBJECT_PATH, OLD))
+    found = relays_observe.Observed(loaded, OBJECTS[0])
     return replace(scenario.observe(), relays=found)
 
 
@@ -146,10 +150,10 @@ RUNNING = relays_observe.Loaded(
 )
 
 
-def running(desired: object = RELAYED) -> Scenario:
+def running(desired: Desired = RELAYED) -> Scenario:
     """A node with the accelerator on in cgroup a."""
     found = node(pins({1: policy(CGROUPS["a"])}))
-    return Scenario(found, desired)  # type: ignore[arg-type]
+    return Scenario(found, desired)
 
 
 def test_relays_come_after_the_cgroups_and_before_the_switch() -> None:

@@ -10,7 +10,8 @@ import os
 from collections.abc import Iterator
 from typing import Any, Generic, TypeVar
 
-from . import libbpf
+from ..errors import NotOurs
+from . import attach, libbpf
 
 #: A ctypes structure or integer of the size that the kernel has.
 Key = TypeVar("Key")
@@ -35,8 +36,18 @@ class Map(Generic[Key, Value]):
 
     @classmethod
     def pinned(cls, path: str, key: type[Key], value: type[Value]) -> Map[Key, Value]:
-        """Opens a pinned map; raises BpfError (ENOENT when there is no pin)."""
-        return cls(open_pin(path), key, value)
+        """Opens a pinned map; raises BpfError (ENOENT when there is no pin).
+
+        Raises NotOurs for one with larger keys or values, of another release or somebody
+        else's: the kernel would write beyond ours.
+        """
+        descriptor = open_pin(path)
+        try:
+            require_room(path, attach.map_information(descriptor), key, value)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return cls(descriptor, key, value)
 
     def __enter__(self) -> Map[Key, Value]:
         return self
@@ -167,8 +178,20 @@ class Map(Generic[Key, Value]):
         return True
 
 
+def require_room(path: str, found: attach.MapInformation, key: type[Key], value: type[Value]) -> None:
+    """Raises NotOurs when the kernel's keys or values are larger than these types of ctypes."""
+    sizes = ctypes.sizeof(key), ctypes.sizeof(value)  # type: ignore[arg-type]
+    if found.key_size > sizes[0] or found.value_size > sizes[1]:
+        raise NotOurs(
+            wanted=f"a map with keys of {sizes[0]} bytes and values of {sizes[1]} at {path}",
+            found=f"{found.key_size} and {found.value_size} bytes: of another release, or somebody else's",
+            remedy="run the playbook, which loads this release's anew",
+        )
+
+
 def reference(data: object) -> object:
     """Returns a pointer to a ctypes object, for a call."""
+    # The type that all of ctypes have in common has no public name.
     pointer: object = ctypes.byref(data)  # type: ignore[arg-type]
     return pointer
 

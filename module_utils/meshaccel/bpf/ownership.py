@@ -79,11 +79,6 @@ def pin_name(paths: NodePaths, name: str) -> str:
     return relative
 
 
-def pin_path(paths: NodePaths, name: str) -> str:
-    """Returns the absolute path of a pin; raises InvalidInput as pin_name does."""
-    return os.path.join(paths.pins, pin_name(paths, name))
-
-
 def invalid_name(paths: NodePaths, name: str, found: str) -> InvalidInput:
     """Builds the error for a name that no pin of ours can have."""
     suggestion = os.path.basename(os.path.normpath(name)).replace(".", "_").strip("/_") or "count"

@@ -6,12 +6,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from ..errors import MeshaccelError
 from ..model import Json
+from ..system import files
 from . import attach, maps
 from .objects import BpfObject
 
@@ -75,9 +77,11 @@ class PinPlaces:
 
 
 def make_pin_directory(path: str) -> None:
-    """Creates a directory in bpffs, for root alone."""
+    """Creates a directory in bpffs, for root alone; raises NotOurs when something else is there."""
     with contextlib.suppress(FileExistsError):
         os.mkdir(path, mode=0o700)
+    if not stat.S_ISDIR(os.lstat(path).st_mode):
+        raise files.refuse(path, "a directory of pins")
 
 
 def remove_tree(path: str) -> None:

@@ -99,13 +99,14 @@ class Filter:
 class Hook:
     """A device's clsact: ours in both directions, and what others have there, in words.
 
-    ``clsact`` is False too when the slot holds an ingress qdisc, which ``foreign`` then names.
+    ``occupant`` is what holds clsact's place, in words, where nothing of ours can be: an ingress qdisc.
     """
 
     clsact: bool
     ingress: Filter | None = None
     egress: Filter | None = None
     foreign: tuple[str, ...] = ()
+    occupant: str = ""
 
     def filter(self, direction: Direction) -> Filter | None:
         """Returns our filter in a direction."""
@@ -144,15 +145,13 @@ def observe(device_index: int) -> Hook:
     ours = {each.direction: each for each in filters if each.ours}
     # Several rows of one filter, u32's, are named once.
     foreign = dict.fromkeys(str(each) for each in filters if not each.ours)
+    occupant = f"qdisc {qdisc}" if qdisc not in ("", "clsact") else ""
     return Hook(
         clsact=qdisc == "clsact",
         ingress=ours.get(Direction.INGRESS),
         egress=ours.get(Direction.EGRESS),
-        foreign=(
-            *((f"qdisc {qdisc}",) if qdisc not in ("", "clsact") else ()),
-            *foreign,
-            *tcx_programs(device_index),
-        ),
+        foreign=(*((occupant,) if occupant else ()), *foreign, *tcx_programs(device_index)),
+        occupant=occupant,
     )
 
 

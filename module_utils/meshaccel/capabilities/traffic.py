@@ -14,7 +14,7 @@ from collections.abc import Callable
 from ..bpf import assembly as bpf
 from ..bpf import libbpf, syscall
 from ..errors import Unsupported
-from ..ipvs import module
+from ..ipvs import kernel_module
 from .session import NO_PREALLOCATION, Lacking, Session
 
 #: enum bpf_prog_type and bpf_map_type, include/uapi/linux/bpf.h.
@@ -93,7 +93,7 @@ def fib_lookup(_: Session) -> bytes:
 def check_ipvs(_: Session) -> None:
     """Finds IPVS in the kernel, or as a module that it can load."""
     try:
-        module.require_available()
+        kernel_module.require_available()
     except Unsupported as error:
         raise Lacking(f"{error.found}; {error.remedy}") from error
 

@@ -11,7 +11,7 @@ from ..checks import invalid
 from ..errors import InvalidInput
 from ..model import Json
 from . import interface, values
-from .collector import without_cycle_collection
+from .garbage_collection import without_garbage_collection
 from .model import AddressKey, MarkKey, RealServer, ServiceKey, VirtualService
 
 LIST = "ipvs_services"
@@ -47,7 +47,7 @@ class Mistakes(InvalidInput):
         self.mistakes = tuple(mistakes)
 
 
-@without_cycle_collection()
+@without_garbage_collection()
 def parse_services(entries: Sequence[Json]) -> tuple[VirtualService, ...]:
     """Parses the list; raises Mistakes with all that is wrong."""
     return tuple(parse_each(entries, parse_service, LIST))

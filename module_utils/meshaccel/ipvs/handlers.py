@@ -18,7 +18,7 @@ from .. import file_actions
 from ..engine import Handler
 from ..errors import Unsupported
 from ..model import Json
-from . import module, table
+from . import kernel_module, table
 from .model import VirtualService
 from .plan import no_scheduler
 
@@ -67,7 +67,7 @@ class Handlers:
 
     def load(self, _: Mapping[str, Json]) -> None:
         """Has the kernel load IPVS."""
-        module.ensure()
+        kernel_module.ensure()
 
     def make_service(self, arguments: Mapping[str, Json]) -> None:
         """Makes a service with its servers."""
@@ -147,7 +147,7 @@ def naming_schedulers(service: VirtualService) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        there = module.schedulers() or frozenset()
+        there = kernel_module.schedulers() or frozenset()
         if service.persistence_engine is None or service.scheduler not in there:
             raise no_scheduler(service.scheduler, there) from error
         raise Unsupported(

@@ -47,13 +47,13 @@ class Service(nla):  # type: ignore[misc] # pyroute2 ships no types
         ("SERVICE_ENGINE", "asciiz"),
     )
 
-    class flags(nla):  # type: ignore[misc] # noqa: N801 - pyroute2 looks it up by the name above
+    class flags(nla):  # type: ignore[misc] # noqa: N801  pyroute2 looks it up by the name above
         """struct ip_vs_flags: the bits, and which of them are meant."""
 
         fields = (("flags", "I"), ("mask", "I"))
 
 
-class Server(nla):  # type: ignore[misc]
+class Server(nla):  # type: ignore[misc] # as above
     """A server within a service."""
 
     prefix = "SERVER_"
@@ -77,7 +77,7 @@ class Server(nla):  # type: ignore[misc]
     )
 
 
-class Message(genlmsg):  # type: ignore[misc]
+class Message(genlmsg):  # type: ignore[misc] # as above
     """A command with the service, and the server, that it is about."""
 
     prefix = "IPVS_"

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from ..paths import NodePaths
 from ..system import files
-from . import NAME, module, table
+from . import NAME, kernel_module, table
 from .desired import Desired
 from .document import Kept, read_kept
 from .model import ServiceKey, VirtualService
@@ -37,7 +37,7 @@ def observe(desired: Desired, paths: NodePaths) -> Observed:
     path = paths.desired(NAME)
     content = files.read(path)
     kept = Kept() if content is None else read_kept(content, path)
-    loaded = module.loaded()
+    loaded = kernel_module.loaded()
     if not loaded and not desired.services:
         return Observed(loaded, (), content, kept)
     detailed = kept.detailed.union(with_thresholds(desired.services))
@@ -57,5 +57,5 @@ def usable_schedulers(desired: Desired, services: tuple[VirtualService, ...]) ->
     used = frozenset(service.scheduler for service in services)
     if used.issuperset(service.scheduler for service in desired.services):
         return used
-    loadable = module.schedulers()
+    loadable = kernel_module.schedulers()
     return None if loadable is None else used | loadable

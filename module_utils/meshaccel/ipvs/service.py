@@ -6,16 +6,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .. import engine
-from ..errors import InvalidInput
+from .. import engine, kept_wish
 from ..model import Json
 from ..paths import NodePaths
 from ..system import files
-from . import NAME, module, table
-from .collector import without_cycle_collection
+from . import NAME, kernel_module, table
 from .description import describe, describe_observed
 from .desired import Desired
 from .document import read_kept, read_wish
+from .garbage_collection import without_garbage_collection
 from .handlers import Handlers
 from .model import VirtualService
 from .observe import Observed, observe
@@ -35,7 +34,7 @@ class Services:
 
     paths: NodePaths
 
-    @without_cycle_collection()
+    @without_garbage_collection()
     def converge(
         self,
         desired: Desired,
@@ -70,15 +69,8 @@ class Services:
 
         Raises InvalidInput when none are kept or their file is damaged.
         """
-        path = self.paths.desired(NAME)
-        content = files.read(path)
-        if content is None:
-            raise InvalidInput(
-                wanted=f"the services in {path}",
-                found="no such file",
-                remedy="run the playbook first; there is nothing to restore",
-            )
-        return self.converge(read_wish(content, path), before_action=before_action)
+        kept = read_wish(kept_wish.require(self.paths, NAME), self.paths.desired(NAME))
+        return self.converge(kept, before_action=before_action)
 
     def status(self) -> dict[str, Json]:
         """Returns how many services are ours and there, as plain data."""
@@ -87,7 +79,7 @@ class Services:
         if content is None:
             return {"state": "absent"}
         kept = read_kept(content, path)
-        there = {service.key: service for service in (table.read() if module.loaded() else ())}
+        there = {service.key: service for service in (table.read() if kernel_module.loaded() else ())}
         listed = [there[key] for key in kept.listed if key in there]
         return {
             "state": "present",

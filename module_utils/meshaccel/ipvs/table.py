@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterable
 
 from ..system.generic_netlink import NESTED, GenericNetlink, native, network_number
 from ..system.netlink import attribute, attributes, number, text
-from . import interface, listing, module
+from . import interface, kernel_module, listing
 from .model import AddressKey, MarkKey, RealServer, ServerKey, ServiceKey, VirtualService
 
 
@@ -28,12 +28,12 @@ def read(detailed: Collection[ServiceKey] = ()) -> tuple[VirtualService, ...]:
 
     Raises Unsupported when the kernel cannot have IPVS.
     """
-    if not module.loaded():
-        module.require_available()
+    if not kernel_module.loaded():
+        kernel_module.require_available()
         return ()
     with GenericNetlink(interface.FAMILY) as netlink:
         services = [parse_service(found) for found in netlink.dump(interface.GET_SERVICE)]
-        listed = listing.read(module.LISTING)
+        listed = listing.read(kernel_module.LISTING)
         found = (with_servers(service, listed, detailed, netlink) for service in services)
         return tuple(service for service in found if service is not None)
 

@@ -21,7 +21,7 @@ class Timeouts:
 
 
 def read() -> Timeouts:
-    """Asks the kernel; raises FileNotFoundError while it has no IPVS: see module.ensure()."""
+    """Asks the kernel; raises FileNotFoundError while it has no IPVS: see kernel_module.ensure()."""
     with GenericNetlink(interface.FAMILY) as netlink:
         found = attributes(netlink.request(interface.GET_CONFIGURATION))
     return Timeouts(

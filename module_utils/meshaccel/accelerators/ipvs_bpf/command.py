@@ -41,7 +41,7 @@ class Command:
 
     def metrics(self, status: Mapping[str, Json]) -> str:
         """Returns a status as Prometheus text."""
-        from .exposition import render
+        from .metrics import render
 
         return render(status)
 
@@ -85,8 +85,9 @@ class Command:
         if lock.is_held(paths.lock):
             return BUSY
         result = self._restored()
-        for words in (*(action.summary for action in result.actions), *result.notes):
-            print(words)
+        # A run that changes nothing has nothing new to say, each minute.
+        if result.changed:
+            print(*(action.summary for action in result.actions), *result.notes, sep="\n")
         if tend:
             with lock.node_lock(paths, f"{NAME} tend"):
                 for words in self._node.tend():

@@ -9,6 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from ... import kept_wish
 from ...checks import Collector, Variables, choice, invalid, reject_unknown
 from ...errors import InvalidInput
 from ...model import Json
@@ -205,8 +206,4 @@ def load_document(content: bytes, path: str) -> Desired:
             invalid("exactly the keys " + ", ".join(sorted(KEYS)), repr(raw), "restore the file")
         return parse(raw)
     except (ValueError, InvalidInput) as error:
-        raise InvalidInput(
-            wanted=f"the desired state in {path}",
-            found=f"a file that was damaged or edited by hand ({error!r})",
-            remedy="run the playbook again; it writes the file anew",
-        ) from error
+        raise kept_wish.damaged(path, error) from error

@@ -15,11 +15,11 @@ from ...bpf import ownership
 from ...engine import Handler
 from ...paths import NodePaths
 from . import NAME, kernel_settings, notrack, tencent
-from .attaching import AttachingHandlers
-from .loading import LoadingHandlers
+from .device_handlers import DeviceHandlers
+from .map_handlers import MapHandlers
+from .mode_handlers import ModeHandlers
 from .observe import places
-from .switchover import SwitchHandlers
-from .writing import WritingHandlers
+from .version_handlers import VersionHandlers
 
 
 def table(paths: NodePaths, notes: list[str], root: str) -> Mapping[str, Handler]:
@@ -36,8 +36,8 @@ def table(paths: NodePaths, notes: list[str], root: str) -> Mapping[str, Handler
         **notrack.handlers(),
         **kernel_settings.handlers(root),
         **tencent.handlers(root),
-        **LoadingHandlers(paths, pins).table(),
-        **WritingHandlers(pins).table(),
-        **AttachingHandlers(pins).table(),
-        **SwitchHandlers(paths, pins, notes).table(),
+        **VersionHandlers(paths, pins).table(),
+        **MapHandlers(pins).table(),
+        **DeviceHandlers(pins).table(),
+        **ModeHandlers(paths, pins, notes).table(),
     }

@@ -17,7 +17,6 @@ LOCAL_NETWORKS = 1024
 SERVICES = 65536
 #: A session has up to three flows: see FlowKind.
 FLOWS_PER_SESSION = 3
-ADDRESS_BITS = 128
 #: The bits of version before those of the address, in a network's length.
 VERSION_BITS = 32
 #: IPv4 as v4-mapped IPv6 (RFC 4291, 2.5.5.2).

@@ -22,10 +22,10 @@ from ...system import files, systemd
 from ...system.route_netlink import Link
 from ...unit_actions import Unit
 from . import NAME, kernel_settings, layout, notrack, tencent
+from .follow_unit import UNIT_NAME
 from .layout import Masquerade, ProgramMode
-from .settings import settings_before
+from .settings_before import settings_before
 from .state import DeviceState, Loaded, Observed, Program, Settings, Source, Surroundings
-from .unit import UNIT_NAME
 
 ONLY = ctypes.c_uint32(0)
 
@@ -40,20 +40,21 @@ def observe(
     object_file: ObjectFile | None,
     surroundings: Surroundings,
     *,
-    bpf: bool,
+    nft: bool | None,
     ipvs_loaded: bool,
     root: str,
 ) -> Observed:
     """Reads the node's state; raises NotOurs or Unsupported when something stands in the way.
 
-    ``bpf`` is whether the wish is: else nft, which the node may not have, is asked only
-    where something of ours is left. ``root`` is where /proc/sys and /etc are.
+    ``nft``, which the node may not have, is asked where the wish needs it (True), where
+    something of ours is left (False), or never (None). ``root`` is where /proc/sys and /etc are.
     """
     bpffs = ownership.observe_bpffs_of(paths, NAME)
     pins = places(paths)
     loaded = observe_loaded(pins) if bpffs.mounted else None
     devices = observe_devices(surroundings.links, programs_by_id(pins) if bpffs.mounted else {})
-    ours = bpf or loaded is not None or any(state.touched for state in devices)
+    left = loaded is not None or any(state.touched for state in devices)
+    asks = nft or (left and nft is not None)
     return Observed(
         bpffs=bpffs,
         surroundings=surroundings,
@@ -65,7 +66,7 @@ def observe(
         settings_before=files.read(settings_before(paths)),
         ipvs_loaded=ipvs_loaded,
         tencent=tencent.observe(root),
-        notrack=notrack.observe() if ours else notrack.Observed(),
+        notrack=notrack.observe() if asks else notrack.Observed(),
         hold=holds.read(paths, NAME),
         follow_unit=Unit.observe(paths, UNIT_NAME) if systemd.running() else None,
     )
@@ -80,17 +81,21 @@ def observe_loaded(pins: PinPlaces) -> Loaded | None:
         return None
     if not pins.maps_complete(layout.MAP_SIZES):
         return Loaded(complete=False)
+    shapes = {name: map_shape(pins.map(name)) for name in layout.MAP_SIZES}
+    same = {
+        name for name, shape in shapes.items() if (shape.key_size, shape.value_size) == layout.MAP_SIZES[name]
+    }
+    if "control" not in same:
+        # Another release's, or somebody else's: which version this is cannot be read.
+        return Loaded(complete=False)
     control = read_control(pins)
     if not pins.programs_complete(control.digest, layout.PROGRAMS):
         return Loaded(complete=False)
-    shapes = {name: map_shape(pins.map(name)) for name in layout.MAP_SIZES}
     loaded = Loaded(
         complete=True,
         digest=control.digest,
         maximum_sessions=shapes["flows"].maximum_entries // layout.FLOWS_PER_SESSION,
-        same_layout=all(
-            (shape.key_size, shape.value_size) == layout.MAP_SIZES[name] for name, shape in shapes.items()
-        ),
+        same_layout=same == set(shapes),
         stale_versions=tuple(sorted(set(ownership.entries_of(pins.versions)) - {control.digest})),
     )
     return with_tables(loaded, control, pins) if loaded.same_layout else loaded
@@ -188,6 +193,7 @@ def observe_device(link: Link, programs: dict[int, Program]) -> DeviceState:
         ingress=program_of(hook.ingress, programs),
         egress=program_of(hook.egress, programs),
         foreign=hook.foreign,
+        occupant=hook.occupant,
     )
 
 

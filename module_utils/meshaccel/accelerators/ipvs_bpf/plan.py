@@ -21,13 +21,13 @@ from ...bpf import ownership
 from ...bpf.object_file import ObjectFile, require_object
 from ...model import Action, Plan
 from ...paths import NodePaths
-from . import NAME, notrack, owned_files, settings, switching, tables, tencent
+from . import NAME, map_plan, mode_plan, notrack, owned_files, settings_before, tencent
 from .desired import Desired
 from .devices import DeviceWish
+from .follow_unit import unit_text
 from .layout import ProgramMode
 from .resolution import Resolved
 from .state import DeviceState, Loaded, Observed, Program
-from .unit import unit_text
 
 
 def make_plan(desired: Desired, resolved: Resolved, observed: Observed, paths: NodePaths) -> Plan:
@@ -48,9 +48,9 @@ def going_bpf(desired: Desired, resolved: Resolved, observed: Observed, paths: N
     """Takes what is wished from conntrack."""
     object_file = require_object(observed.object_file, NAME)
     plan: list[Action] = [*ownership.mounting(observed.bpffs, paths)]
-    plan += settings.changing(desired, observed, paths)
+    plan += settings_before.changing(desired, observed, paths)
     if observed.loaded is not None and observed.loaded.usable and resolved.mode is ProgramMode.OFF:
-        plan += switching.set_mode(observed.loaded.mode, ProgramMode.OFF)
+        plan += mode_plan.set_mode(observed.loaded.mode, ProgramMode.OFF)
         observed = with_mode(observed, ProgramMode.OFF)
     if must_leave(desired, resolved, observed):
         plan += leaving(desired, observed)
@@ -67,15 +67,15 @@ def going_bpf(desired: Desired, resolved: Resolved, observed: Observed, paths: N
     elif loaded.digest != object_file.digest:
         plan += updating(loaded, object_file)
         stale = (*stale, loaded.digest)
-    plan += tables.removing_services(loaded, resolved)
-    plan += tables.writing_settings(loaded, resolved.settings)
-    plan += tables.writing_networks(loaded, resolved)
+    plan += map_plan.removing_services(loaded, resolved)
+    plan += map_plan.writing_settings(loaded, resolved.settings)
+    plan += map_plan.writing_networks(loaded, resolved)
     live = loaded.mode is not ProgramMode.OFF
-    plan += tables.writing_devices(loaded, resolved, gone(observed), live=live)
+    plan += map_plan.writing_devices(loaded, resolved, live=live)
     plan += attaching(resolved, observed, object_file.digest, loaded.digest if live else None)
     plan += lasting(notrack.make_plan(wished_table(resolved, observed), observed.notrack), live=live)
-    plan += tables.writing_services(loaded, resolved)
-    plan += switching.switching(loaded.mode, resolved.mode, desired)
+    plan += map_plan.writing_services(loaded, resolved)
+    plan += mode_plan.switching(loaded.mode, resolved.mode, desired)
     plan += file_actions.written(paths.desired(NAME), desired.document(), observed.document)
     plan += following(observed, paths)
     # The version before is thrown away last: until then there is a way back to it.
@@ -88,7 +88,7 @@ def going_native(desired: Desired, observed: Observed, paths: NodePaths) -> Plan
     plan: list[Action] = [*not_following(observed)]
     plan += leaving_tencent(desired, observed)
     plan += leaving(desired, observed)
-    plan += settings.changing(desired, observed, paths)
+    plan += settings_before.changing(desired, observed, paths)
     plan += file_actions.written(paths.desired(NAME), desired.document(), observed.document)
     plan += forgetting(observed, paths)
     return tuple(plan)
@@ -101,7 +101,7 @@ def going_tencent(desired: Desired, observed: Observed, paths: NodePaths) -> Pla
     """
     return (
         *tencent.make_plan(True, desired.tencent_reload, observed.tencent),
-        *settings.changing(desired, observed, paths),
+        *settings_before.changing(desired, observed, paths),
         *file_actions.written(paths.desired(NAME), desired.document(), observed.document),
     )
 
@@ -117,7 +117,7 @@ def removal(desired: Desired, observed: Observed, paths: NodePaths) -> Plan:
     """Takes everything of ipvs_bpf off the node."""
     plan: list[Action] = [*not_following(observed), *leaving_tencent(desired, observed)]
     plan += leaving(desired, observed)
-    plan += settings.giving_back(observed, paths)
+    plan += settings_before.giving_back(observed, paths)
     plan += file_actions.removed(paths.desired(NAME), observed.document)
     plan += holds.lifting(NAME, observed.hold)
     if observed.loaded is not None or observed.document is not None:
@@ -169,7 +169,7 @@ def leaving(desired: Desired, observed: Observed) -> Plan:
     loaded = observed.loaded
     plan: list[Action] = []
     if loaded is not None and loaded.usable:
-        plan += switching.draining(loaded.mode, desired)
+        plan += mode_plan.draining(loaded.mode, desired)
     plan += [detach_action(state) for state in observed.devices if state.touched]
     plan += notrack.make_plan(None, observed.notrack)
     return tuple(plan)
@@ -338,11 +338,6 @@ def clsact_action(state: DeviceState) -> Action:
     """Builds the removal of a clsact that nobody uses."""
     arguments = {"device": state.link.name, "index": state.link.index}
     return Action("ipvs_bpf.remove_clsact", f"remove clsact from {state.link.name}", arguments, tidies=True)
-
-
-def gone(observed: Observed) -> frozenset[int]:
-    """Returns the devices that went since the run began: the next run takes them out."""
-    return frozenset(state.link.index for state in observed.devices if state.gone)
 
 
 # ---- the follow daemon ----

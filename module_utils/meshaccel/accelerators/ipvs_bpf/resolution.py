@@ -9,7 +9,7 @@ import ipaddress
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from ...errors import InvalidInput
+from ...errors import InvalidInput, NotOurs
 from ...holds import held
 from ...ipvs.model import AddressKey, RealServer, VirtualService
 from ...model import Mode
@@ -30,6 +30,7 @@ CLOSED_SECONDS = 60
 SLOWEST_REFRESH_SECONDS = 30
 REFRESHES_WITHIN_TIMEOUT = 4
 
+NOBODY: Mapping[int, str] = {}
 PROGRAM_MODES = {Mode.ON: ProgramMode.ON, Mode.OFF: ProgramMode.OFF, Mode.DRAIN: ProgramMode.DRAIN}
 
 
@@ -43,6 +44,8 @@ class Resolved:
     devices: tuple[DeviceWish, ...] = ()
     #: Devices that are left out, by name: why.
     left_out: Mapping[str, str] = field(default_factory=dict)
+    #: Those of them that were wished, and where somebody has the place of our programs.
+    occupied: Mapping[str, str] = field(default_factory=dict)
     services: Mapping[AddressKey, Masquerade] = field(default_factory=dict)
     #: Services that stay native, in words: why.
     native: Mapping[str, str] = field(default_factory=dict)
@@ -54,17 +57,25 @@ class Resolved:
         return {wish.link.index: wish.source for wish in self.devices if wish.source is not None}
 
 
-def resolve(desired: Desired, around: Surroundings, selection: Selection, hold: Mode | None) -> Resolved:
+def resolve(
+    desired: Desired,
+    around: Surroundings,
+    selection: Selection,
+    hold: Mode | None,
+    occupants: Mapping[int, str] = NOBODY,
+) -> Resolved:
     """Finds devices and services of a wish, and applies what an operator holds.
 
-    Raises InvalidInput when source ports overlap those that sockets of the node use,
-    or mark bits that of kube-proxy.
+    ``occupants`` are by the device's index. Raises InvalidInput when source ports overlap
+    those that sockets of the node use, or mark bits that of kube-proxy; NotOurs when
+    others have the place of our programs at every device.
     """
     settings = control_settings(desired, around, selection.mark_accepted)
     values.check_mark_accepted(settings.mark_accepted, settings.marks)
     if not (desired.present and desired.bpf):
         return Resolved(False, ProgramMode.OFF, settings)
-    wished, left_out = choose_devices(desired, around)
+    wished, left_out, occupied = choose_devices(desired, around, occupants)
+    require_a_device(wished, occupied)
     check_ports(wished, around)
     by_index = {wish.link.index: wish for wish in wished}
     names = {link.index: link.name for link in around.links}
@@ -82,7 +93,8 @@ def resolve(desired: Desired, around: Surroundings, selection: Selection, hold: 
         mode=PROGRAM_MODES[held(hold, Mode.ON)],
         settings=settings,
         devices=wished,
-        left_out=left_out,
+        left_out={**left_out, **occupied},
+        occupied=occupied,
         services=services,
         native=native,
         local_networks=frozenset((*desired.local_networks, *selection.local_networks)),
@@ -114,10 +126,13 @@ def control_settings(desired: Desired, around: Surroundings, mark_accepted: int)
 # ---- devices ----
 
 
-def choose_devices(desired: Desired, around: Surroundings) -> tuple[tuple[DeviceWish, ...], dict[str, str]]:
-    """Returns the devices to attach to, and why others are left out."""
+def choose_devices(
+    desired: Desired, around: Surroundings, occupants: Mapping[int, str]
+) -> tuple[tuple[DeviceWish, ...], dict[str, str], dict[str, str]]:
+    """Returns the devices to attach to, and of others why they are left out, or who is there."""
     wished: list[DeviceWish] = []
     left_out: dict[str, str] = {}
+    occupied: dict[str, str] = {}
     routed = route_sources(around.routes.values())
     for link in around.links:
         unsuited = devices.why_unsuited(link)
@@ -127,11 +142,23 @@ def choose_devices(desired: Desired, around: Surroundings) -> tuple[tuple[Device
             unsuited = f"the table has room for {DEVICES} devices"
         if unsuited is not None:
             left_out[link.name] = unsuited
+        elif link.index in occupants:
+            occupied[link.name] = f"the {occupants[link.index]} of somebody else has the place of clsact"
         elif devices.is_bridge_port(link):
             wished.append(DeviceWish(link, None))
         else:
             wished.append(DeviceWish(link, source_of(desired, link, routed.get(link.index, {}))))
-    return tuple(wished), left_out
+    return tuple(wished), left_out, occupied
+
+
+def require_a_device(wished: Iterable[DeviceWish], occupied: Mapping[str, str]) -> None:
+    """Raises NotOurs when occupants leave no device that packets could go out by."""
+    if occupied and all(wish.source is None for wish in wished):
+        raise NotOurs(
+            wanted="a device that ipvs_bpf's programs can hang at",
+            found="; ".join(f"{name}: {reason}" for name, reason in occupied.items()),
+            remedy="have its owner change it to clsact, without shared blocks",
+        )
 
 
 def is_named(desired: Desired, link: Link) -> bool:

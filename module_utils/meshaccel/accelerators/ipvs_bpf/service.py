@@ -5,18 +5,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from ... import engine, holds
+from ... import engine, holds, kept_wish
 from ...bpf.loaders import Loader
 from ...bpf.object_file import expected_or_installed
 from ...bpf.pins import PinPlaces
 from ...errors import InvalidInput
 from ...model import Json, Mode, Plan
 from ...paths import NodePaths
-from ...system import files
-from . import NAME, handlers, layout, reservation, sessions, switchover
+from . import NAME, handlers, layout, mode_handlers, reservation, sessions
 from .control import write_mode
 from .description import describe, describe_observed
 from .desired import Desired, load_document, parse
@@ -57,6 +56,16 @@ class IpvsBpf:
         """Returns the accelerator of an installation."""
         return cls(paths, paths.bpf_object(NAME), expected_digest)
 
+    @classmethod
+    def wished(cls, raw: Mapping[str, Json], paths: NodePaths) -> tuple[IpvsBpf, Desired]:
+        """Parses role variables, the digest of the object among them; returns what they wish, and of what.
+
+        Raises InvalidInput.
+        """
+        settings = dict(raw)
+        accelerator = cls.on_this_node(paths, settings.pop("object_digest", None))
+        return accelerator, accelerator.parse(settings)
+
     def parse(self, raw: Mapping[str, Json]) -> Desired:
         """Parses role variables; raises InvalidInput."""
         return parse(raw)
@@ -94,21 +103,13 @@ class IpvsBpf:
             outcome.actions,
             describe_observed(outcome.before),
             describe(desired, resolved, outcome.before),
-            tuple(notes),
+            (*notes, *occupied_words(resolved)),
             dict(resolved.native),
         )
 
     def kept_wish(self) -> Desired:
         """Returns the wish kept on the node; raises InvalidInput when there is none, or it is damaged."""
-        path = self.paths.desired(NAME)
-        content = files.read(path)
-        if content is None:
-            raise InvalidInput(
-                wanted=f"the desired state in {path}",
-                found="no such file",
-                remedy="run the playbook first; there is nothing to restore",
-            )
-        return load_document(content, path)
+        return load_document(kept_wish.require(self.paths, NAME), self.paths.desired(NAME))
 
     def restore(self, before_action: engine.BeforeAction = engine.ignore) -> engine.Result:
         """Brings back the wish kept on the node. The caller holds the node's lock.
@@ -157,7 +158,7 @@ class IpvsBpf:
             over = sessions.aged(table, loaded.settings, sessions.monotonic())
         reserved = {key for key, flow in table.items() if flow.kind == layout.FlowKind.RESERVED}
         free = reserved - reservation.taken(loaded.devices.values()) if reserved else set()
-        switchover.delete(self.pins, [*over, *free])
+        mode_handlers.delete(self.pins, [*over, *free])
         words = [f"{len(over)} flows were over"] if over else []
         return [*words, *([f"{len(free)} reserved ports are free again"] if free else [])]
 
@@ -185,23 +186,29 @@ class Run:
     surroundings: Surroundings
     selection: Selection
 
-    def observe(self) -> Observed:
-        """Reads the node's state."""
+    def observe(self, *, nft: bool = True) -> Observed:
+        """Reads the node's state; without ``nft`` as if there were no table."""
         accelerator = self.accelerator
         wished = expected_or_installed(accelerator.object_path, accelerator.expected_digest, Loader.LIBBPF)
         return observe(
             accelerator.paths,
             wished,
             self.surroundings,
-            bpf=self.desired.present and self.desired.bpf,
+            nft=(self.desired.present and self.desired.bpf) if nft else None,
             ipvs_loaded=accelerator.readers.loaded(),
             root=accelerator.root,
         )
 
     def resolve(self, observed: Observed) -> Resolved:
         """Returns the wish in terms of this node."""
-        return resolve(self.desired, self.surroundings, self.selection, observed.hold.mode)
+        return resolve(self.desired, self.surroundings, self.selection, observed.hold.mode, observed.occupied)
 
     def make_plan(self, observed: Observed) -> Plan:
         """Returns the actions that are missing."""
         return make_plan(self.desired, self.resolve(observed), observed, self.accelerator.paths)
+
+
+def occupied_words(resolved: Resolved) -> Iterator[str]:
+    """Yields what the operator should know of devices that stay native since others are in our place."""
+    for name, reason in resolved.occupied.items():
+        yield f"the device {name} stays native: {reason}"

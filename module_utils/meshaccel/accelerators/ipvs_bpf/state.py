@@ -77,7 +77,8 @@ class Program:
 class DeviceState:
     """A device and what hangs there: our programs, and in words what others have.
 
-    ``gone``: it went since the run began, and what is left of it is the next one's.
+    ``occupant`` has the place of clsact, so that no program can hang there. ``gone``: it
+    went since the run began, and what is left of it is the next one's.
     """
 
     link: Link
@@ -85,6 +86,7 @@ class DeviceState:
     ingress: Program | None = None
     egress: Program | None = None
     foreign: tuple[str, ...] = ()
+    occupant: str = ""
     gone: bool = False
 
     @property
@@ -152,3 +154,8 @@ class Observed:
     hold: holds.Hold = field(default_factory=holds.Hold)
     #: None without systemd.
     follow_unit: Unit | None = None
+
+    @property
+    def occupied(self) -> dict[int, str]:
+        """The devices where somebody has the place of clsact, by their index: who."""
+        return {state.link.index: state.occupant for state in self.devices if state.occupant}

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from ... import holds, lock
 from ...bpf import maps
 from ...bpf.pins import PinPlaces
-from ...errors import MeshaccelError
+from ...errors import MeshaccelError, Unsupported
 from ...model import Json
+from ...system import tools
 from . import NAME, layout, sessions
 from .layout import FlowKind
 from .observe import service_entries
@@ -28,11 +29,15 @@ FALLBACKS = ("native_", "ports_", "dropped_", "sessions_replaced", "sessions_cla
 
 @dataclass(frozen=True)
 class Found:
-    """The node as a status sees it. ``trouble`` says why the wish could not be compared with it."""
+    """The node as a status sees it. ``trouble`` says why the wish could not be compared with it.
+
+    Without ``nft`` it could not be told whether our table is there.
+    """
 
     observed: Observed
     resolved: Resolved | None = None
     trouble: str = ""
+    nft: bool = True
     table: sessions.Table = field(default_factory=dict)
     now: int = 0
 
@@ -47,12 +52,21 @@ def find(node: IpvsBpf) -> Found:
     try:
         run = node.look(node.kept_wish())
         observed = run.observe()
-        resolved, trouble = run.resolve(observed), ""
+        resolved, trouble, nft = run.resolve(observed), "", True
     except (MeshaccelError, OSError) as error:
-        observed = node.look(node.parse(ABSENT)).observe()
+        observed, nft = observe_without_wish(node)
         resolved, trouble = None, str(error)
     table = sessions.read(node.pins) if observed.loaded is not None and observed.loaded.usable else {}
-    return Found(observed, resolved, trouble, table, sessions.monotonic())
+    return Found(observed, resolved, trouble, nft, table, sessions.monotonic())
+
+
+def observe_without_wish(node: IpvsBpf) -> tuple[Observed, bool]:
+    """Looks at the node alone; returns whether nft could be asked, too."""
+    run = node.look(node.parse(ABSENT))
+    try:
+        return run.observe(), True
+    except (tools.ToolFailed, Unsupported):
+        return run.observe(nft=False), False
 
 
 def status(node: IpvsBpf) -> dict[str, Json]:
@@ -71,6 +85,7 @@ def status(node: IpvsBpf) -> dict[str, Json]:
         "following": lock.is_held(node.paths.follower),
         "native": dict(resolved.native) if resolved else {},
         "left_out": dict(resolved.left_out) if resolved else {},
+        "occupied": dict(resolved.occupied) if resolved else {},
         **({} if loaded is None else loaded_status(node.pins, loaded, found)),
     }
 
@@ -105,7 +120,7 @@ def loaded_status(pins: PinPlaces, loaded: Loaded, found: Found) -> dict[str, Js
         },
         "counters": counters(pins),
         "nft": {
-            "in_force": nft.table is not None,
+            "in_force": nft.table is not None if found.nft else None,
             "bypassed": nft.bypassed,
         },
     }
@@ -157,6 +172,7 @@ def status_lines(status: Mapping[str, Json]) -> list[str]:
         lines.append(f"  the wish kept here cannot be compared with the node: {status['trouble']}")
     if status["mode"] not in WITHOUT_PROGRAMS:
         lines += loaded_lines(status)
+    lines += [f"  native device {name}  {reason}" for name, reason in status["occupied"].items()]
     for service, reason in status["native"].items():
         lines.append(f"  native {service}  {reason}")
     if status["mode"] not in WITHOUT_PROGRAMS and not status["following"]:
@@ -173,7 +189,7 @@ def loaded_lines(status: Mapping[str, Json]) -> list[str]:
         f"  noted as conntrack's  {flows['legacy']} flows",
         f"  services  {len(status['services'])}",
     ]
-    if not status["nft"]["in_force"] and status["mode"] != "off":
+    if status["nft"]["in_force"] is False and status["mode"] != "off":
         lines.append("  NFT TABLE MISSING: conntrack sees the services' flows; run meshaccel restore")
     lines += [line for name, device in status["devices"].items() for line in device_lines(name, device)]
     lines += [

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Callable
 
 from ...errors import InvalidInput
-from ...ipvs import applications, module, table, timeouts
+from ...ipvs import applications, kernel_module, table, timeouts
 from ...ipvs.model import AddressKey, VirtualService
 from ...ipvs.timeouts import Timeouts
 from ...ports import PortRange
@@ -25,15 +25,15 @@ LOCAL_PORTS = "/proc/sys/net/ipv4/ip_local_port_range"
 
 def read_timeouts() -> Timeouts:
     """Asks IPVS for its timeouts; while it is not loaded they are the defaults it would have."""
-    return timeouts.read() if module.loaded() else Surroundings().timeouts
+    return timeouts.read() if kernel_module.loaded() else Surroundings().timeouts
 
 
 @dataclass(frozen=True)
 class Readers:
     """How IPVS is looked at; tests on kernels without it give their own."""
 
-    loaded: Callable[[], bool] = module.loaded
-    ensure: Callable[[], None] = module.ensure
+    loaded: Callable[[], bool] = kernel_module.loaded
+    ensure: Callable[[], None] = kernel_module.ensure
     services: Callable[[], tuple[VirtualService, ...]] = table.read
     timeouts: Callable[[], Timeouts] = read_timeouts
 

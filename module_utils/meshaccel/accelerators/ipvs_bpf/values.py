@@ -27,6 +27,7 @@ LARGEST_PORT = 65535
 MASQUERADES = tuple(masquerade.value for masquerade in Masquerade)
 SERVICE_KEYS = frozenset({"address", "port", "protocol", "masquerade"})
 SOURCE_KEYS = frozenset({"ipv4", "ipv6", "ports"})
+BROADCAST = ipaddress.IPv4Address("255.255.255.255")
 #: What the kernel takes in a device's name (dev_valid_name), and fnmatch(3)'s own signs.
 PATTERN = re.compile(r"[^/\s:]{1,60}")
 
@@ -109,10 +110,11 @@ def parse_address(value: Json, what: str) -> IpAddress:
     except ValueError:
         invalid(f"{what}: one of IPv4 or IPv6", repr(value), "names are not looked up")
     mapped = address.version == 6 and address.ipv4_mapped is not None
-    if address.is_multicast or address.is_unspecified or address.is_link_local or mapped:
+    not_sent = address.is_unspecified or address.is_link_local or address.is_loopback or mapped
+    if address.is_multicast or address == BROADCAST or not_sent:
         invalid(
             f"{what}: of one machine",
-            f"{value!r}, which is multicast, unspecified, link-local or mapped",
+            f"{value!r}, which is multicast, broadcast, unspecified, link-local, loopback or mapped",
             "give the address that packets carry",
         )
     return address

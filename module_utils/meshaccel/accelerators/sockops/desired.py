@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from ... import kept_wish
 from ...bpf.loaders import Loader
 from ...checks import Variables, choice, given, invalid, reject_unknown
 from ...errors import InvalidInput
@@ -150,11 +151,7 @@ def load_document(content: bytes, path: str) -> Desired:
         require_keys(raw, KEYS - {"ports"}, LATER_KEYS)
         return validated(raw, tuple(map(load_wish, Variables(raw, PREFIX).listed("cgroups"))))
     except (ValueError, InvalidInput) as error:
-        raise InvalidInput(
-            wanted=f"the desired state in {path}",
-            found=f"a file that was damaged or edited by hand ({error!r})",
-            remedy="run the playbook again; it writes the file anew",
-        ) from error
+        raise kept_wish.damaged(path, error) from error
 
 
 def load_wish(entry: Mapping[str, Json]) -> CgroupWish:

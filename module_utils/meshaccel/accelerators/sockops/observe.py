@@ -149,14 +149,18 @@ def observe_loaded(places: Places, hierarchy: cgroups.Hierarchy, known: Mapping[
         return None
     if not pins_complete(places):
         return Loaded(complete=False, attachments=())
+    shapes = {name: map_shape(places.map(name)) for name in layout.MAP_SIZES}
+    same = {
+        name for name, shape in shapes.items() if (shape.key_size, shape.value_size) == layout.MAP_SIZES[name]
+    }
+    if "control" not in same:
+        # Another release's, or somebody else's: which version this is cannot be read.
+        return Loaded(complete=False, attachments=())
     control = read_control(places)
     digest = control.digest
     if not places.programs_complete(digest, layout.programs()):
         return Loaded(complete=False, attachments=())
-    shapes = {name: map_shape(places.map(name)) for name in layout.MAP_SIZES}
-    same_layout = all(
-        (shape.key_size, shape.value_size) == layout.MAP_SIZES[name] for name, shape in shapes.items()
-    )
+    same_layout = same == set(shapes)
     return Loaded(
         complete=True,
         digest=digest,

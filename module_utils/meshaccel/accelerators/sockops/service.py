@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
 
-from ... import engine, holds
+from ... import engine, holds, kept_wish
 from ...bpf import maps
 from ...bpf.object_file import observe_object, require_object
 from ...errors import InvalidInput
@@ -61,6 +61,17 @@ class Sockops:
         """Returns the accelerator of an installation; raises Unsupported without cgroup2."""
         path = paths.bpf_object(NAME)
         return cls(paths, cgroups.hierarchy(), path, expected_digest, expected_relay_digest)
+
+    @classmethod
+    def wished(cls, raw: Mapping[str, Json], paths: NodePaths) -> tuple[Sockops, Desired]:
+        """Parses role variables, the digests of the objects among them; returns what they wish, and of what.
+
+        Raises InvalidInput, and Unsupported without cgroup2.
+        """
+        settings = dict(raw)
+        digests = (settings.pop("object_digest", None), settings.pop("relay_object_digest", None))
+        sockops = cls.on_this_node(paths, *digests)
+        return sockops, sockops.parse(settings)
 
     def parse(self, raw: Mapping[str, Json]) -> Desired:
         """Parses role variables; raises InvalidInput."""
@@ -114,15 +125,7 @@ class Sockops:
 
         Raises InvalidInput when no wish is kept or its file is damaged.
         """
-        path = self.paths.desired(NAME)
-        content = files.read(path)
-        if content is None:
-            raise InvalidInput(
-                wanted=f"the desired state in {path}",
-                found="no such file",
-                remedy="run the playbook first; there is nothing to restore",
-            )
-        desired = load_document(content, path)
+        desired = load_document(kept_wish.require(self.paths, NAME), self.paths.desired(NAME))
         notes = [f"made cgroup {path}, for what will run in it" for path in self._make_slices(desired)]
         result = self.converge(desired, skip_missing=True, before_action=before_action)
         missing = resolve(desired, self.observe(desired, Denied())).missing

@@ -1,6 +1,6 @@
 # Copyright (c) meshaccel contributors
 # SPDX-License-Identifier: Apache-2.0
-"""IPVS's kernel settings in a plan: ours from the first run on, and those from before given back. Pure."""
+"""IPVS's kernel settings from before ours: kept in a file from the first run on, given back last. Pure."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 
 @contextlib.contextmanager
-def without_cycle_collection() -> Iterator[None]:
+def without_garbage_collection() -> Iterator[None]:
     """Has nothing searched for cycles for the length of a block, or of a function that it decorates.
 
     Services and servers refer to nothing that refers to them, so counting references is

@@ -1,6 +1,6 @@
 # Copyright (c) meshaccel contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Loads, swaps and unloads versions of the programs."""
+"""Carries out what plan.py plans for versions of the programs: loads, swaps and unloads them."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from .control import change_control
 from .observe import ONLY, read_control
 
 
-class LoadingHandlers:
-    """The handlers of what is pinned."""
+class VersionHandlers:
+    """The handlers of what is pinned, but for the entries of maps."""
 
     def __init__(self, paths: NodePaths, pins: PinPlaces) -> None:
         """Binds the handlers to an installation."""

@@ -93,16 +93,14 @@ def networks_action(before: Collection[IpNetwork], after: Collection[IpNetwork],
     )
 
 
-def writing_devices(loaded: Loaded, resolved: Resolved, gone: Collection[int], *, live: bool) -> Plan:
-    """Writes what replaces clients' addresses at each device; those of devices that are gone stay for now.
+def writing_devices(loaded: Loaded, resolved: Resolved, *, live: bool) -> Plan:
+    """Writes what replaces clients' addresses at each device.
 
     On the way back of a run that was ``live`` new ones stay: sessions may have begun by them.
     """
     wished = resolved.sources
     after = {index: source for index, source in wished.items() if loaded.devices.get(index) != source}
-    removed = {
-        index: source for index, source in loaded.devices.items() if index not in wished and index not in gone
-    }
+    removed = {index: source for index, source in loaded.devices.items() if index not in wished}
     if not after and not removed:
         return ()
     before = {**removed, **{index: loaded.devices[index] for index in after if index in loaded.devices}}

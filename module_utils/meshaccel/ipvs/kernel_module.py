@@ -1,6 +1,6 @@
 # Copyright (c) meshaccel contributors
 # SPDX-License-Identifier: Apache-2.0
-"""IPVS in the kernel: whether it is there, how it gets there, and which schedulers it can have."""
+"""The kernel module ip_vs: whether it is there, how it gets there, and which schedulers it can have."""
 
 from __future__ import annotations
 

@@ -1,36 +1,28 @@
-"""A node without a kernel: what the handlers of sockops do, and what can then be observed.
+"""A node of sockops without a kernel: what the handlers do, and what can then be observed.
 
-Each handler is a generator that yields after every step of its work, so that a test can make any action fail
-before it begins, between any two of its steps, and after the last. Handlers keep the contract of the real
-ones: work that is already done, or half done, is accepted.
+Traffic never rests: in every pause sockets are tracked wherever they can be.
 """
 
 from __future__ import annotations
 
-import copy
 import errno
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from meshaccel.accelerators.sockops import layout
 from meshaccel.accelerators.sockops.denials.networks import DeniedNetwork, parse_network
 from meshaccel.accelerators.sockops.denials.observe import Denied
 from meshaccel.accelerators.sockops.observe import Attachment, Loaded, Observed
-from meshaccel.bpf.object_file import ObjectFile
-from meshaccel.bpf.ownership import Bpffs
-from meshaccel.errors import MeshaccelError
-from meshaccel.holds import Hold
 from meshaccel.model import Mode
 from meshaccel.ports import PortRange
+from tests.unit.simulated_accelerator import SimulatedAccelerator, Steps, Versions, Work
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Mapping
+    from typing import Self
 
     from meshaccel.accelerators.sockops.desired import Desired
-    from meshaccel.engine import Handler
     from meshaccel.model import Json
-
-    Steps = Iterator[None]
 
 
 @dataclass(frozen=True)
@@ -52,24 +44,17 @@ class Link:
 
 
 @dataclass
-class Pins:
+class Pins(Versions):
     """What is pinned. `tracked` are the policies whose cgroups have sockets in the socket map."""
 
-    digest: str
     mode: Mode
     maximum_connections: int
     same_layout: bool = True
-    all_maps: bool = True
-    versions: set[str] = field(default_factory=set)
     policies: dict[int, KernelPolicy] = field(default_factory=dict)
     links: dict[int, Link] = field(default_factory=dict)
     assignments: dict[int, int] = field(default_factory=dict)
     tracked: set[int] = field(default_factory=set)
     denied_networks: tuple[DeniedNetwork, ...] = ()
-
-    @property
-    def complete(self) -> bool:
-        return self.all_maps and self.digest in self.versions
 
     @property
     def usable(self) -> bool:
@@ -78,28 +63,15 @@ class Pins:
 
 
 @dataclass
-class SimulatedNode:
-    """The whole state of a node; `violations` says which rule an action broke, in words."""
+class SimulatedNode(SimulatedAccelerator[Pins]):
+    """The whole state of a node."""
 
     cgroups: dict[str, int]
-    object_file: ObjectFile | None = None
-    bpffs: Bpffs = field(default_factory=lambda: Bpffs(mounted=False))
-    pins: Pins | None = None
-    files: dict[str, bytes] = field(default_factory=dict)
-    hold: Hold = field(default_factory=Hold)
     denied: Denied = field(default_factory=Denied)
-    fails_after: int | None = None
-    violations: list[str] = field(default_factory=list)
 
-    def copy(self) -> SimulatedNode:
+    def copy(self) -> Self:
         """Return a node of its own in the same state."""
-        return replace(
-            self,
-            cgroups=dict(self.cgroups),
-            pins=copy.deepcopy(self.pins),
-            files=dict(self.files),
-            violations=list(self.violations),
-        )
+        return replace(super().copy(), cgroups=dict(self.cgroups))
 
     # ---- what can be seen ----
 
@@ -156,13 +128,10 @@ class SimulatedNode:
 
     # ---- carrying out ----
 
-    def handlers(self) -> Mapping[str, Handler]:
-        """Return the handlers by kind of action; the run fails once, after `fails_after` steps of work."""
-        generators: dict[str, Callable[[Mapping[str, Json]], Steps]] = {
-            "bpffs.mount": self._mount,
-            "bpffs.unmount": self._unmount,
-            "file.write": self._write_file,
-            "file.remove": self._remove_file,
+    def work_by_kind(self) -> Mapping[str, Work]:
+        """Return what carries out an action, step by step, by its kind."""
+        return {
+            **super().work_by_kind(),
             "sockops.load": self._load,
             "sockops.unload": self._unload,
             "sockops.load_programs": self._load_programs,
@@ -179,27 +148,9 @@ class SimulatedNode:
             "sockops.hold": self._hold,
             "sockops.cannot_reload": self._cannot_reload,
         }
-        return {kind: self._step_by_step(generator) for kind, generator in generators.items()}
 
-    def _step_by_step(self, generator: Callable[[Mapping[str, Json]], Steps]) -> Handler:
-        def handler(arguments: Mapping[str, Json]) -> None:
-            self._between_steps()
-            for _ in generator(arguments):
-                self._between_steps()
-
-        return handler
-
-    def _between_steps(self) -> None:
-        self._open_connections()
-        if self.fails_after is None:
-            return
-        if self.fails_after == 0:
-            self.fails_after = None
-            raise OSError(errno.EIO, "injected")
-        self.fails_after -= 1
-
-    def _open_connections(self) -> None:
-        """Traffic never rests: wherever sockets can be tracked at this moment, some are."""
+    def carry_traffic(self) -> None:
+        """Track sockets wherever they can be tracked at this moment."""
         pins = self.pins
         if pins is None or not pins.usable or pins.mode is not Mode.ON:
             return
@@ -209,58 +160,10 @@ class SimulatedNode:
             if link.cgroup_id in alive and policy is not None and policy.mode is Mode.ON:
                 pins.tracked.add(index)
 
-    def _require_pins(self) -> Pins:
-        if self.pins is None or not self.bpffs.mounted or not self.pins.all_maps:
-            raise FileNotFoundError(errno.ENOENT, "no such pin")
-        return self.pins
-
-    def _require_object(self, digest: str) -> None:
-        if self.object_file is None or self.object_file.digest != digest:
-            raise FileNotFoundError(errno.ENOENT, f"object {digest} is not installed")
-
-    # ---- files and mounts ----
-
-    def _mount(self, _: Mapping[str, Json]) -> Steps:
-        if not self.bpffs.mounted:
-            self.bpffs = Bpffs(mounted=True, ours=True)
-        yield
-
-    def _unmount(self, _: Mapping[str, Json]) -> Steps:
-        if self.pins is not None:
-            self.violations.append("bpffs unmounted with pins in it")
-        if self.bpffs.ours:
-            self.bpffs = Bpffs(mounted=False)
-        yield
-
-    def _write_file(self, arguments: Mapping[str, Json]) -> Steps:
-        self.files[arguments["path"]] = arguments["text"].encode(errors="surrogateescape")
-        yield
-
-    def _remove_file(self, arguments: Mapping[str, Json]) -> Steps:
-        self.files.pop(arguments["path"], None)
-        yield
-
-    def _hold(self, arguments: Mapping[str, Json]) -> Steps:
-        mode, cgroups = arguments["mode"], arguments["cgroups"]
-        self.hold = Hold(
-            None if mode is None else Mode(mode),
-            {path: Mode(value) for path, value in cgroups.items()},
-        )
-        yield
-
     # ---- versions ----
 
     def _load(self, arguments: Mapping[str, Json]) -> Steps:
-        digest = arguments["digest"]
-        self._require_object(digest)
-        if not self.bpffs.mounted:
-            raise FileNotFoundError(errno.ENOENT, "no bpffs")
-        self.pins = Pins(digest, Mode.OFF, arguments["maximum_connections"], all_maps=False)
-        yield
-        self.pins.all_maps = True
-        yield
-        self.pins.versions.add(digest)
-        yield
+        return self._pin(Pins(arguments["digest"], Mode.OFF, arguments["maximum_connections"]))
 
     def _unload(self, _: Mapping[str, Json]) -> Steps:
         if self.pins is None:
@@ -274,30 +177,14 @@ class SimulatedNode:
         self.pins = None
         yield
 
-    def _load_programs(self, arguments: Mapping[str, Json]) -> Steps:
-        self._require_object(arguments["digest"])
-        yield
-        self._require_pins().versions.add(arguments["digest"])
-        yield
-
     def _switch_programs(self, arguments: Mapping[str, Json]) -> Steps:
-        pins, digest = self._require_pins(), arguments["digest"]
-        if digest not in pins.versions:
-            raise FileNotFoundError(errno.ENOENT, f"programs {digest} are not pinned")
+        digest = arguments["digest"]
+        pins = self._require_programs(digest)
         for index, link in pins.links.items():
             pins.links[index] = Link(link.cgroup_id, digest)
             yield
         pins.digest = digest
         yield
-
-    def _discard_programs(self, arguments: Mapping[str, Json]) -> Steps:
-        pins = self._require_pins()
-        if pins.digest != arguments["digest"]:
-            pins.versions.discard(arguments["digest"])
-        yield
-
-    def _cannot_reload(self, arguments: Mapping[str, Json]) -> NoReturn:
-        raise MeshaccelError(wanted="what was loaded", found=arguments["reason"], remedy="run again")
 
     # ---- modes and policies ----
 

@@ -1,6 +1,6 @@
 # Copyright (c) meshaccel contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Carries out the switch between modes: observes, reserves, drains."""
+"""Carries out what mode_plan.py plans: writes the mode, observes, reserves, drains."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PAUSE_SECONDS = 0.2
 PAUSES_PER_LOOK = 4
 
 
-class SwitchHandlers:
+class ModeHandlers:
     """The handlers of the mode and of the table of flows."""
 
     def __init__(self, paths: NodePaths, pins: PinPlaces, notes: list[str]) -> None:

@@ -1,6 +1,6 @@
 # Copyright (c) meshaccel contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Hangs the programs at devices, and takes them off."""
+"""Carries out what plan.py plans for devices: attaches the programs, and detaches them."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from ...engine import Handler
 from ...model import Json
 
 
-class AttachingHandlers:
-    """The handlers of what hangs at devices."""
+class DeviceHandlers:
+    """The handlers of what is attached to devices."""
 
     def __init__(self, pins: PinPlaces) -> None:
         """Binds the handlers to the pins."""

@@ -1,6 +1,6 @@
 # Copyright (c) meshaccel contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Writes the maps that say what the programs do."""
+"""Carries out what map_plan.py plans: writes the maps that say what the programs do."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from .layout import Masquerade
 PRESENT = 1
 
 
-class WritingHandlers:
-    """The handlers of the tables."""
+class MapHandlers:
+    """The handlers of these maps."""
 
     def __init__(self, pins: PinPlaces) -> None:
         """Binds the handlers to the pins."""
