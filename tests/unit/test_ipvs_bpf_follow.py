@@ -204,7 +204,7 @@ def test_looks_at_a_large_table_take_a_twentieth_of_one_cpu(
         return 1
 
     monkeypatch.setattr(follow, "table_digest", slow_digest)
-    follower = Follower(["meshaccel"])
+    follower = Follower(["meshaccel"], NODE_LOCK)
     follower.look(clock.now)
     for _ in range(100):
         clock.now += 1.0
@@ -237,7 +237,7 @@ class Source:
 def test_an_event_is_a_reason_to_run_and_a_socket_without_one_is_none(
     clock: Clock, tells: bool, runs: list[list[str]]
 ) -> None:
-    follower = Follower(["meshaccel"])
+    follower = Follower(["meshaccel"], NODE_LOCK)
     clock.pass_time(follower, 10)
     clock.run.clear()
     with contextlib.closing(Source(tells=tells)) as source:
@@ -250,7 +250,7 @@ def test_an_error_is_told_and_ends_nothing(
     clock: Clock, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(time, "sleep", lambda _: None)
-    follower = Follower(["meshaccel"])
+    follower = Follower(["meshaccel"], NODE_LOCK)
     with contextlib.closing(Source(error=OSError(5, "injected"))) as source:
         follow.step(follower, [cast("netlink.Events", source)])
     assert "injected" in capsys.readouterr().err
