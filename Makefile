@@ -66,7 +66,7 @@ test-vm-ipvs: root bpf ## tests/ipvs, which needs a kernel with IPVS, or the tes
 	for kernel in $(KERNELS); do \
 		$(WITH_PACKAGE) $(PYTHON) -m tests.vm.guest_tests ipvs $$kernel $(ARGS) || exit; done
 
-SCENARIOS ?= sockops three_nodes
+SCENARIOS ?= sockops three_nodes ipvs_bpf
 
 test-vm-roles: root node-release ## whole roles on nodes with other kernels, through a reboot; SCENARIOS="sockops"
 	for kernel in $(KERNELS); do for scenario in $(SCENARIOS); do \

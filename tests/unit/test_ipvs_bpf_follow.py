@@ -29,6 +29,7 @@ Prot LocalAddress:Port Scheduler Flags
 TCP  0A600001:0050 rr
   -> 0AF40005:1F90      Masq    1      0          0
 """
+NODE_LOCK = "/run/meshaccel/lock"
 PACKAGE = Path(follow.__file__).parents[3]
 
 
@@ -40,13 +41,20 @@ class Clock:
         self.codes: list[int] = []
         self.run: list[list[str]] = []
         self.table = 1
+        #: What a run takes, and how much of that is CPU.
+        self.run_seconds, self.cpu_share = 0.5, 1.0
+        self.cpu = 0.0
+        self.held = False
         monkeypatch.setattr(time, "monotonic", lambda: self.now)
         monkeypatch.setattr(follow, "table_digest", lambda: self.table)
+        monkeypatch.setattr(follow, "cpu_of_runs", lambda: self.cpu)
+        monkeypatch.setattr(lock, "is_held", lambda _: self.held)
         monkeypatch.setattr(subprocess, "run", self._run)
 
     def _run(self, arguments: Sequence[str], **_: object) -> subprocess.CompletedProcess[bytes]:
         self.run.append(list(arguments))
-        self.now += 0.5
+        self.now += self.run_seconds
+        self.cpu += self.run_seconds * self.cpu_share
         return subprocess.CompletedProcess(arguments, self.codes.pop(0) if self.codes else 0)
 
     def pass_time(self, follower: Follower, seconds: float) -> None:
@@ -67,7 +75,7 @@ ONCE = ["meshaccel", "follow", "ipvs_bpf", "--once"]
 
 
 def test_it_converges_when_it_starts_and_then_only_tends(clock: Clock) -> None:
-    follower = Follower(["meshaccel"])
+    follower = Follower(["meshaccel"], NODE_LOCK)
     clock.pass_time(follower, 59)
     assert clock.run[0] == [*ONCE, "--tend"]
     assert clock.run[1:] in ([], [ONCE])
@@ -78,7 +86,7 @@ def test_it_converges_when_it_starts_and_then_only_tends(clock: Clock) -> None:
 
 
 def test_a_burst_of_changes_is_one_run_once_it_has_settled(clock: Clock) -> None:
-    follower = Follower(["meshaccel"])
+    follower = Follower(["meshaccel"], NODE_LOCK)
     clock.pass_time(follower, 10)
     clock.run.clear()
     for _ in range(100):
@@ -90,7 +98,7 @@ def test_a_burst_of_changes_is_one_run_once_it_has_settled(clock: Clock) -> None
 
 
 def test_changes_without_end_take_a_quarter_of_one_cpu(clock: Clock) -> None:
-    follower = Follower(["meshaccel"])
+    follower = Follower(["meshaccel"], NODE_LOCK)
     clock.pass_time(follower, 10)
     clock.run.clear()
     for _ in range(200):
@@ -100,7 +108,7 @@ def test_changes_without_end_take_a_quarter_of_one_cpu(clock: Clock) -> None:
 
 
 def test_a_change_of_ipvs_s_table_is_seen_within_seconds(clock: Clock) -> None:
-    follower = Follower(["meshaccel"])
+    follower = Follower(["meshaccel"], NODE_LOCK)
     clock.pass_time(follower, 10)
     clock.run.clear()
     clock.table = 2
@@ -108,9 +116,9 @@ def test_a_change_of_ipvs_s_table_is_seen_within_seconds(clock: Clock) -> None:
     assert clock.run == [ONCE]
 
 
-@pytest.mark.parametrize(("code", "runs"), [(0, 1), (1, 2), (BUSY, 5)])
+@pytest.mark.parametrize(("code", "runs"), [(0, 1), (1, 2), (BUSY, 4)])
 def test_what_failed_is_tried_again_and_what_was_busy_soon(clock: Clock, code: int, runs: int) -> None:
-    follower = Follower(["meshaccel"])
+    follower = Follower(["meshaccel"], NODE_LOCK)
     clock.pass_time(follower, 10)
     clock.run.clear()
     clock.codes = [code] * 4
@@ -120,6 +128,58 @@ def test_what_failed_is_tried_again_and_what_was_busy_soon(clock: Clock, code: i
     assert len(clock.run) <= runs + 1
 
 
+def test_while_another_run_has_the_node_nothing_is_started(clock: Clock) -> None:
+    follower = Follower(["meshaccel"], NODE_LOCK)
+    clock.held = True
+    for _ in range(300):
+        follower.changed(clock.now)
+        clock.pass_time(follower, 1)
+    assert clock.run == []
+    clock.held = False
+    clock.pass_time(follower, 2)
+    assert clock.run == [[*ONCE, "--tend"]]
+
+
+def test_a_run_shortly_before_it_is_time_to_tend_tends_as_well(clock: Clock) -> None:
+    follower = Follower(["meshaccel"], NODE_LOCK)
+    clock.pass_time(follower, 20)
+    clock.run.clear()
+    follower.changed(clock.now)
+    clock.pass_time(follower, 20)
+    follower.changed(clock.now)
+    clock.pass_time(follower, 50)
+    assert clock.run == [ONCE, [*ONCE, "--tend"]]
+
+
+def test_a_tending_that_failed_is_made_up_for(clock: Clock) -> None:
+    follower = Follower(["meshaccel"], NODE_LOCK)
+    clock.codes = [1, BUSY]
+    clock.pass_time(follower, 30)
+    assert clock.run == [[*ONCE, "--tend"]] * 3
+
+
+@pytest.mark.parametrize("seconds", [0.3, 7.0, 20.0])
+def test_tending_takes_a_twentieth_of_one_cpu_however_slow_the_node_is(clock: Clock, seconds: float) -> None:
+    follower = Follower(["meshaccel"], NODE_LOCK)
+    clock.run_seconds = seconds
+    clock.pass_time(follower, 3600)
+    assert clock.cpu <= 3600 * follow.SHARE_OF_CPU + 2 * seconds
+    assert len(clock.run) >= min(3600 / follow.TEND_SECONDS, 3600 * follow.SHARE_OF_CPU / seconds) * 0.9
+
+
+def test_a_run_that_waited_for_sessions_to_end_has_the_next_tending_in_time(clock: Clock) -> None:
+    follower = Follower(["meshaccel"], NODE_LOCK)
+    clock.run_seconds, clock.cpu_share = 300, 0.001
+    clock.pass_time(follower, 301)
+    assert follower.next_tend <= clock.now + follow.TEND_SECONDS
+
+
+def test_the_cpu_of_runs_is_that_of_ended_processes() -> None:
+    before = follow.cpu_of_runs()
+    subprocess.run([sys.executable, "-c", "sum(range(3_000_000))"], check=True)
+    assert follow.cpu_of_runs() > before
+
+
 def test_a_command_that_cannot_be_started_is_told_and_tried_again(
     clock: Clock, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -127,7 +187,7 @@ def test_a_command_that_cannot_be_started_is_told_and_tried_again(
         raise FileNotFoundError(2, "no such command")
 
     monkeypatch.setattr(subprocess, "run", missing)
-    follower = Follower(["meshaccel"])
+    follower = Follower(["meshaccel"], NODE_LOCK)
     follower.run_if_due(clock.now)
     assert "no such command" in capsys.readouterr().err
     assert clock.now < follower.next_run <= clock.now + follow.AGAIN_SECONDS
@@ -144,7 +204,7 @@ def test_looks_at_a_large_table_take_a_twentieth_of_one_cpu(
         return 1
 
     monkeypatch.setattr(follow, "table_digest", slow_digest)
-    follower = Follower(["meshaccel"])
+    follower = Follower(["meshaccel"], NODE_LOCK)
     follower.look(clock.now)
     for _ in range(100):
         clock.now += 1.0
@@ -177,7 +237,7 @@ class Source:
 def test_an_event_is_a_reason_to_run_and_a_socket_without_one_is_none(
     clock: Clock, tells: bool, runs: list[list[str]]
 ) -> None:
-    follower = Follower(["meshaccel"])
+    follower = Follower(["meshaccel"], NODE_LOCK)
     clock.pass_time(follower, 10)
     clock.run.clear()
     with contextlib.closing(Source(tells=tells)) as source:
@@ -190,7 +250,7 @@ def test_an_error_is_told_and_ends_nothing(
     clock: Clock, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(time, "sleep", lambda _: None)
-    follower = Follower(["meshaccel"])
+    follower = Follower(["meshaccel"], NODE_LOCK)
     with contextlib.closing(Source(error=OSError(5, "injected"))) as source:
         follow.step(follower, [cast("netlink.Events", source)])
     assert "injected" in capsys.readouterr().err

@@ -10,6 +10,7 @@ the node does.
 
 from __future__ import annotations
 
+import os
 import select
 import signal
 import subprocess
@@ -32,11 +33,12 @@ LISTING = "/proc/net/ip_vs"
 #: Changes come in bursts: a pod is a device, its addresses and its routes.
 SETTLE_SECONDS = 0.2
 LOOK_SECONDS = 1.0
-#: A look takes at most so much of one CPU.
+#: What nobody has asked for, looking and tending, takes at most so much of one CPU each.
 SHARE_OF_CPU = 0.05
 #: Between two runs there are so many times as long as one takes.
 PAUSES_PER_RUN = 3
-#: What no event tells, and flows that are over, are looked after so often.
+#: What no event tells, and flows that are over, are looked after so often; a run that is due for another
+#: reason in the second half of that time does it as well.
 TEND_SECONDS = 60.0
 AGAIN_SECONDS = 5.0
 RUN_SECONDS = 900.0
@@ -61,11 +63,21 @@ def table_digest(path: str = LISTING) -> int:
     return digest
 
 
+def cpu_of_runs() -> float:
+    """Returns the seconds of CPU that all runs have taken until now."""
+    times = os.times()
+    return times.children_user + times.children_system
+
+
 @dataclass
 class Follower:
-    """Decides when to run. Times are of time.monotonic()."""
+    """Decides when to run. Times are of time.monotonic().
+
+    ``node_lock`` is the file of the lock that a run needs.
+    """
 
     command: Sequence[str]
+    node_lock: str
     digest: int = 0
     next_look: float = 0.0
     next_tend: float = 0.0
@@ -92,17 +104,27 @@ class Follower:
             self.changed(now)
 
     def run_if_due(self, now: float) -> None:
-        """Runs the command when it is time to."""
-        tend = now >= self.next_tend
-        if now < self.next_run and not tend:
+        """Runs the command when it is time to, and the node is nobody else's."""
+        if now < min(self.next_run, self.next_tend):
             return
+        # A process that would only find that out costs as much as a run: on a slow node a CPU for minutes.
+        if lock.is_held(self.node_lock):
+            self.next_run = now + LOOK_SECONDS
+            self.next_tend = max(self.next_tend, self.next_run)
+            return
+        tend = now >= self.next_tend - TEND_SECONDS / 2
+        cpu_before = cpu_of_runs()
         code = self.run(tend=tend)
         after = time.monotonic()
         self.earliest_run = after + (after - now) * PAUSES_PER_RUN
-        again = LOOK_SECONDS if code == BUSY else AGAIN_SECONDS
-        self.next_run = float("inf") if code == 0 else after + again
+        if code != 0:
+            again = LOOK_SECONDS if code == BUSY else AGAIN_SECONDS
+            self.next_run = max(after + again, self.earliest_run)
+            self.next_tend = max(self.next_tend, self.next_run)
+            return
+        self.next_run = float("inf")
         if tend:
-            self.next_tend = after + TEND_SECONDS
+            self.next_tend = after + max(TEND_SECONDS, (cpu_of_runs() - cpu_before) / SHARE_OF_CPU)
 
     def run(self, *, tend: bool) -> int:
         """Converges in a process of its own; returns its exit code. It tells the journal what is wrong."""
@@ -116,7 +138,7 @@ class Follower:
 
 def follow(paths: NodePaths) -> int:
     """Follows until it is ended; raises Busy when another daemon does so already."""
-    follower = Follower([paths.command])
+    follower = Follower([paths.command], paths.lock)
     with termination_as_exit(), lock.held(paths.follower, "the follow daemon", 0.0):
         with route_netlink.Events() as routes, netlink.Events(NETFILTER, NFTABLES_EVENTS) as nft:
             while True:
