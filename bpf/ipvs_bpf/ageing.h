@@ -2,7 +2,8 @@
 /*
  * Ageing by one bpf_timer (Linux 5.15), for a timer each would be most of what a
  * new session takes. Whatever ends by itself stands in a queue, and is looked at
- * every tcp_closed_seconds: all wait for the same time, so the next is the first.
+ * every tcp_closed_seconds and one: all wait for the same time, so the next to be
+ * looked at is the first.
  */
 #ifndef MESHACCEL_IPVS_AGEING_H
 #define MESHACCEL_IPVS_AGEING_H

@@ -14,6 +14,8 @@
 #define NANOSECONDS 1000000000ULL
 /* A dead session's port may be taken over so soon when no other was found. */
 #define LAST_RESORT_SECONDS 1
+/* A connection that lasts no longer is over when it is looked at for the first time: most are. */
+#define SHORT_SECONDS 1
 
 static __always_inline __u32 slow_second(__u64 now)
 {
@@ -171,7 +173,7 @@ static __always_inline bool have_age(const struct ipvs_control *settings,
 	struct ipvs_ageing look = {
 		.key = *key,
 		.begun = begun,
-		.due = now + settings->tcp_closed_seconds * NANOSECONDS,
+		.due = now + (settings->tcp_closed_seconds + SHORT_SECONDS) * NANOSECONDS,
 	};
 
 	return !own || !own->runs || !bpf_map_push_elem(&ageing, &look, 0);
