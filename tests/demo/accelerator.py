@@ -16,7 +16,7 @@ from typing import Self
 
 from meshaccel.paths import NodePaths
 from tests.demo.results import ByteCounts, PlaybookRun
-from tests.support import bpftool
+from tests.support import bpftool, installation
 from tests.support.processes import last_lines, run
 
 ROOT = Path(__file__).parents[2]
@@ -88,6 +88,7 @@ class Accelerator:
         """Run `playbooks/site.yml` for the cgroups; raises PlaybookFailed."""
         self._begun = True
         self._note_accelerated(True)
+        installation.claim()
         result = run_playbook(CONVERGE, self._report, ["-e", f"@{self.variables}"])
         self._own_objects = _own_objects()
         return result
@@ -110,6 +111,7 @@ class Accelerator:
             if not installed_paths():
                 self._begun = False
                 self._note_accelerated(False)
+                installation.release()
 
     def left_behind(self) -> list[str]:
         """Return what is still there of the files, pins and BPF objects of the converge."""

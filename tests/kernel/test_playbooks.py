@@ -20,7 +20,7 @@ import pytest
 
 from meshaccel.paths import NodePaths
 from meshaccel.system import mounts
-from tests.support import bpftool
+from tests.support import bpftool, installation
 from tests.support.cgroups import TestCgroup
 from tests.support.playbooks import run_playbook
 
@@ -54,8 +54,10 @@ def run(tmp_path: Path) -> Iterator[Run]:
     assert nothing_of_ours(), "meshaccel is installed on this machine: remove it before testing"
 
     call = partial(run_playbook, directory=tmp_path)
+    installation.claim()
     yield call
     call("remove")
+    installation.release()
 
 
 @pytest.fixture

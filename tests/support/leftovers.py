@@ -13,6 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tests.support import installation
 from tests.support.cgroups import NAME_PREFIX, cgroup2_mount, remove_cgroup
 from tests.support.namespaces import NAMESPACE_DIRECTORY, remove_namespace
 from tests.support.processes import run
@@ -25,17 +26,18 @@ ZOMBIE = "Z"
 
 
 def remove_leftovers() -> list[Path]:
-    """Remove the namespaces, cgroups and directories of runs that are no more; return them."""
+    """Remove the installation, namespaces, cgroups and directories of runs that are no more; return them."""
     # Processes go with their cgroups, so that nothing is in use any more when the rest follows.
     return [
+        *_remove_abandoned(installation.CLAIMS, installation.remove, installation.SUFFIX),
         *_remove_abandoned(cgroup2_mount(), remove_cgroup),
         *_remove_abandoned(NAMESPACE_DIRECTORY, lambda path: remove_namespace(path.name)),
         *_remove_abandoned(Path(tempfile.gettempdir()), _remove_directory),
     ]
 
 
-def _remove_abandoned(directory: Path, remove: Callable[[Path], None]) -> list[Path]:
-    abandoned = [path for path in directory.glob(f"{NAME_PREFIX}*") if _is_abandoned(path)]
+def _remove_abandoned(directory: Path, remove: Callable[[Path], None], suffix: str = "") -> list[Path]:
+    abandoned = [path for path in directory.glob(f"{NAME_PREFIX}*{suffix}") if _is_abandoned(path)]
     for path in abandoned:
         remove(path)
     return abandoned

@@ -21,7 +21,7 @@ from tests.vm.recipe import DEFAULT_KERNEL, KERNELS, Recipe
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-CLOCK_SECONDS = 5
+CLOCK_SECONDS = 30
 SHORT_SECONDS = 15.0
 EMULATED_TRIAL_SECONDS = 60.0
 
