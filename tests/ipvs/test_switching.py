@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
@@ -27,8 +27,9 @@ if TYPE_CHECKING:
     from meshaccel.model import Action
     from tests.ipvs.lab import Lab
 
-LONG_CONNECTIONS = 10
 DRAIN_SECONDS = 30
+CONNECT_SECONDS = 2.0
+WAIT_SECONDS = 900.0
 
 
 @pytest.fixture
@@ -46,19 +47,42 @@ def switch_twice(director: AcceleratedDirector, between: Callable[[], object]) -
         assert director.converge(mode="native").notes == (), "no session was broken off"
 
 
+class Connecting:
+    """Short connections, one after another, until it is ended; made in a thread of its own."""
+
+    def __init__(self, lab: Lab, address: str, ended: threading.Event) -> None:
+        self._lab = lab
+        self._address = address
+        self._ended = ended
+        self.made = 0
+
+    def run(self) -> int:
+        """Connect, and return how often; raises what the client does when a connection fails."""
+        client = Client("connect", duration=CONNECT_SECONDS)
+        while not self._ended.is_set():
+            self.made += loads.requests(self._lab.client, client, self._address, NODE_PORT).requests
+        return self.made
+
+    def wait_for(self, more: int, running: Future[int]) -> None:
+        """Wait until so many more have been made; at once when they have failed."""
+        wanted, deadline = self.made + more, time.monotonic() + WAIT_SECONDS
+        while self.made < wanted and not running.done():
+            assert time.monotonic() < deadline, f"{self.made} connections, not {wanted}"
+            time.sleep(0.1)
+
+
+@pytest.mark.parametrize(
+    ("long_connections", "short_connections"), [(10, 100), (40, 20_000)], ids=["some", "many"]
+)
+@pytest.mark.timeout(2 * WAIT_SECONDS)
 def test_short_and_long_connections_outlive_two_switches_there_and_back(
-    director: AcceleratedDirector,
+    director: AcceleratedDirector, long_connections: int, short_connections: int
 ) -> None:
     lab = director.lab
     node = lab.client.gateway(4)
     ended = threading.Event()
 
-    def connect() -> int:
-        made = 0
-        while not ended.is_set():
-            made += loads.requests(lab.client, Client("connect", duration=2.0), node, NODE_PORT).requests
-        return made
-
+    connecting = Connecting(lab, node, ended)
     with contextlib.ExitStack() as resources:
         resources.enter_context(loads.echo_and_sink(lab.backends))
         threads = resources.enter_context(ThreadPoolExecutor(2))
@@ -66,15 +90,20 @@ def test_short_and_long_connections_outlive_two_switches_there_and_back(
         cluster(lab, loads.ECHO_PORT).start(lab.director)
         open_before = [
             resources.enter_context(loads.connected(lab.client, node, NODE_PORT))
-            for _ in range(LONG_CONNECTIONS)
+            for _ in range(long_connections)
         ]
         long = threads.submit(converse, open_before, ended)
-        short = threads.submit(connect)
+        short = threads.submit(connecting.run)
         seen: list[int] = []
-        switch_twice(director, lambda: seen.append(len(director.sessions())))
+
+        def look() -> None:
+            connecting.wait_for(short_connections // 2, short)
+            seen.append(len(director.sessions()))
+
+        switch_twice(director, look)
         ended.set()
-        assert short.result() > 50
-        assert long.result() > 50
+        assert short.result() >= short_connections
+        assert long.result() > long_connections
     assert min(seen) > 0, "there were sessions in BPF"
 
 
