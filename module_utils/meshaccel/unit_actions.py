@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -49,9 +50,9 @@ def installed(unit: Unit, text: bytes, *, starts: bool = False) -> Plan:
 
 
 def removed(unit: Unit, *, starts: bool = False) -> Plan:
-    """Disables, stops and removes a unit."""
+    """Disables, stops and removes a unit; one whose file somebody has removed is stopped and forgotten."""
     if unit.text is None:
-        return ()
+        return (forget_action(unit),) if unit.enabled else ()
     back = (enable_action(unit, starts=starts),)
     removing = file_actions.removed(unit.path, unit.text)
     return (
@@ -71,9 +72,16 @@ def disable_action(unit: Unit, undo: Plan = ()) -> Action:
     return Action("systemd.disable", f"disable {unit.name}", {"unit": unit.name}, undo)
 
 
+def forget_action(unit: Unit) -> Action:
+    """Builds the end of a unit that has no file any more. There is no way back: nobody knows its text."""
+    link = os.path.join(os.path.dirname(unit.path), WANTED_BY, unit.name)
+    words = f"stop {unit.name}, whose file is gone, and take it out of the boot"
+    return Action("systemd.forget", words, {"unit": unit.name, "link": link})
+
+
 def handlers() -> dict[str, Handler]:
     """Returns the handlers of the actions above; files are file_actions'."""
-    return {"systemd.enable": enable, "systemd.disable": disable}
+    return {"systemd.enable": enable, "systemd.disable": disable, "systemd.forget": forget}
 
 
 def enable(arguments: Mapping[str, Json]) -> None:
@@ -88,3 +96,16 @@ def enable(arguments: Mapping[str, Json]) -> None:
 def disable(arguments: Mapping[str, Json]) -> None:
     """Disables and stops a unit: systemd would go on to show one that has run as active."""
     systemd.control("disable", str(arguments["unit"]), "--now")
+
+
+def forget(arguments: Mapping[str, Json]) -> None:
+    """Stops a unit without a file, and removes the link by which it would be wanted at boot.
+
+    `systemctl disable` does neither for a unit that it does not find.
+    """
+    unit = str(arguments["unit"])
+    if systemd.is_active(unit):
+        systemd.control("stop", unit)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(str(arguments["link"]))
+    systemd.control("daemon-reload")

@@ -5,8 +5,12 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 from ..errors import MeshaccelError
+
+if TYPE_CHECKING:
+    import subprocess
 
 #: Exists exactly when systemd is PID 1 (sd_booted(3)).
 RUNNING_MARK = "/run/systemd/system"
@@ -23,12 +27,22 @@ def init_name() -> str:
         return stream.read().strip()
 
 
-def control(*arguments: str) -> None:
-    """Calls systemctl; raises MeshaccelError with what it printed."""
+def call(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Calls systemctl, and returns how it ended."""
     # Only where a unit changes: the import costs every run on every node otherwise.
     import subprocess
 
-    finished = subprocess.run(["systemctl", *arguments], capture_output=True, text=True, check=False)
+    return subprocess.run(["systemctl", *arguments], capture_output=True, text=True, check=False)
+
+
+def is_active(unit: str) -> bool:
+    """True while a unit runs, also one whose file has gone meanwhile."""
+    return call("is-active", "--quiet", unit).returncode == 0
+
+
+def control(*arguments: str) -> None:
+    """Calls systemctl; raises MeshaccelError with what it printed."""
+    finished = call(*arguments)
     if finished.returncode != 0:
         raise MeshaccelError(
             wanted="systemctl " + " ".join(arguments),
