@@ -38,7 +38,7 @@ static __always_inline bool is_kept(const struct ipvs_control *settings,
 				    __u64 now)
 {
 	__u64 seen = flow->last_seen, limit;
-	__u8 flags = flow->flags;
+	__u32 flags = flow->flags;
 
 	if (flow->kind == IPVS_FLOW_LEGACY) {
 		limit = settings->legacy_seconds * NANOSECONDS;

@@ -55,7 +55,7 @@ static __always_inline bool find_route(struct __sk_buff *packet, struct ipvs_flo
 		__builtin_memcpy(&flow->next_hop, route.ipv6_dst, sizeof(flow->next_hop));
 	else
 		map_ipv4(&flow->next_hop, route.ipv4_dst);
-	flow->flags |= IPVS_FLAG_ROUTED;
+	__sync_fetch_and_or(&flow->flags, IPVS_FLAG_ROUTED);
 	COUNT(fast_path_flows);
 	return true;
 }
@@ -83,9 +83,9 @@ static __always_inline bool is_slow_turn(const struct ipvs_control *settings,
 	if (second - flow->slow_second < settings->fast_path_seconds)
 		return false;
 	flow->slow_second = second;
-	flow->flags &= ~IPVS_FLAG_ROUTED;
-	if (flow->kind == IPVS_FLOW_REQUEST)
-		flow->flags &= ~IPVS_FLAG_LINKED;
+	__sync_fetch_and_and(&flow->flags, flow->kind == IPVS_FLOW_REQUEST
+						   ? ~(IPVS_FLAG_ROUTED | IPVS_FLAG_LINKED)
+						   : ~IPVS_FLAG_ROUTED);
 	return true;
 }
 

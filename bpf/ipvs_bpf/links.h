@@ -32,7 +32,7 @@ static __always_inline void leave_backend(const struct ipvs_control *settings,
 static __always_inline void set_linked(struct ipvs_flow *flow, __u64 now)
 {
 	flow->slow_second = slow_second(now);
-	flow->flags |= IPVS_FLAG_LINKED;
+	__sync_fetch_and_or(&flow->flags, IPVS_FLAG_LINKED);
 }
 
 /* Tells a request what has become of it. Returns whether there is one. */

@@ -80,7 +80,7 @@ struct note {
 	struct ipvs_address source;
 	__be16 backend_port;
 	__be16 source_port;
-	__u8 flags;
+	__u32 flags;
 	bool has_request;
 };
 

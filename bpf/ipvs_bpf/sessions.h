@@ -74,21 +74,21 @@ static __always_inline bool is_reply_for(const struct ipvs_flow *reply,
 	       same_address(&reply->new_destination, &of_client->source);
 }
 
-static __always_inline bool is_closed(__u8 flags)
+static __always_inline bool is_closed(__u32 flags)
 {
-	__u8 finished = IPVS_FLAG_CLIENT_FINISHED | IPVS_FLAG_BACKEND_FINISHED;
+	__u32 finished = IPVS_FLAG_CLIENT_FINISHED | IPVS_FLAG_BACKEND_FINISHED;
 
 	return flags & IPVS_FLAG_RESET || (flags & finished) == finished;
 }
 
-static __always_inline bool is_ending(__u8 flags)
+static __always_inline bool is_ending(__u32 flags)
 {
 	return flags & (IPVS_FLAG_CLIENT_FINISHED | IPVS_FLAG_BACKEND_FINISHED | IPVS_FLAG_RESET);
 }
 
 /* For how many nanoseconds a quiet session is kept, by what was seen of it. */
 static __always_inline __u64 idle_limit(const struct ipvs_control *settings, __u8 protocol,
-					__u8 flags)
+					__u32 flags)
 {
 	__u64 seconds = settings->tcp_seconds;
 
@@ -101,12 +101,12 @@ static __always_inline __u64 idle_limit(const struct ipvs_control *settings, __u
 	return seconds * NANOSECONDS;
 }
 
-static __always_inline void note_end(struct ipvs_flow *flow, __u8 tcp_flags, __u8 finished)
+static __always_inline void note_end(struct ipvs_flow *flow, __u8 tcp_flags, __u32 finished)
 {
 	if (tcp_flags & TCP_RESET)
-		flow->flags |= IPVS_FLAG_RESET;
+		__sync_fetch_and_or(&flow->flags, IPVS_FLAG_RESET);
 	else if (tcp_flags & TCP_FINISH)
-		flow->flags |= finished;
+		__sync_fetch_and_or(&flow->flags, finished);
 }
 
 /* Deletes a translation, and the reply that is still its own. */

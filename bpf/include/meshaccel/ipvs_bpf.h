@@ -172,9 +172,11 @@ struct ipvs_flow {
 	__be16 new_source_port;
 	__be16 new_destination_port;
 	__u8 kind;
-	__u8 flags;
+	__u8 reserved;
 	/* The route's, in bytes. */
 	__u16 mtu;
+	/* Set and cleared in one step: packets of one session may be on two CPUs. */
+	__u32 flags;
 	/* When a packet last took the slow path, in units of 2^30 ns. */
 	__u32 slow_second;
 	__u32 output_device;

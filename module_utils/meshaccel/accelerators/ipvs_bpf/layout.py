@@ -191,8 +191,9 @@ class Flow(ctypes.Structure):
         ("new_source_port", ctypes.c_uint16),
         ("new_destination_port", ctypes.c_uint16),
         ("kind", ctypes.c_uint8),
-        ("flags", ctypes.c_uint8),
+        ("reserved", ctypes.c_uint8),
         ("mtu", ctypes.c_uint16),
+        ("flags", ctypes.c_uint32),
         ("slow_second", ctypes.c_uint32),
         ("output_device", ctypes.c_uint32),
         ("next_hop", Address),
@@ -237,7 +238,7 @@ class Note(ctypes.Structure):
         ("source", Address),
         ("backend_port", ctypes.c_uint16),
         ("source_port", ctypes.c_uint16),
-        ("flags", ctypes.c_uint8),
+        ("flags", ctypes.c_uint32),
         ("has_request", ctypes.c_bool),
     ]
 
