@@ -39,9 +39,12 @@ static __always_inline bool take_over(const struct ipvs_control *settings,
 	if (__sync_val_compare_and_swap(&reply->last_seen, seen, now) != seen)
 		return false;
 	end_session_of_reply(key, reply);
+	reply->begun = wished->begun;
+	reply->new_source = wished->new_source;
+	reply->new_source_port = wished->new_source_port;
 	reply->new_destination = wished->new_destination;
 	reply->new_destination_port = wished->new_destination_port;
-	reply->new_source_port = 0;
+	reply->slow_second = wished->slow_second;
 	reply->flags = wished->flags;
 	COUNT(ports_taken_over);
 	return true;

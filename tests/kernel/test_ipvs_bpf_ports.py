@@ -111,6 +111,17 @@ def test_who_has_taken_a_port_over_is_as_alive_as_any(here: Director) -> None:
     assert verdict_of_another(here) == DROP
 
 
+def test_a_port_that_is_taken_over_again_leaves_nothing_of_who_had_it(here: Director) -> None:
+    """A session that lost its port, and stayed, would be waited for when the mode is switched off."""
+    for client_port in (1, 2, 3):
+        session, at_backend = begin(here, client_port=client_port)
+        assert at_backend.source_port == FIRST_PORT
+        requested(here, session, session.following(ACK | FIN, b""))
+        replied(here, at_backend.turned(flags=ACK | FIN))
+        assert here.flows() == SESSION
+        here.age(60)
+
+
 def test_a_port_that_is_reserved_for_conntrack_is_not_taken_however_old(here: Director) -> None:
     native = Packet(here.source[4], BACKEND[4], FIRST_PORT, BACKEND_PORT, TCP, SYN)
     here.send_out(native, 0)
